@@ -1,0 +1,1 @@
+"""A xenstore client that never hangs, over pyxs: both platforms use it."""

@@ -42,9 +42,7 @@ class PeerViolation(RefimplError):
     ``allowed`` (in words), ``peer`` (its domid, None where not known).
     """
 
-    def __init__(
-        self, requirement: str, field: str, value: object, allowed: str, peer: int | None = None
-    ) -> None:
+    def __init__(self, requirement: str, field: str, value: object, allowed: str, peer: int | None = None) -> None:
         super().__init__(requirement, field, value, allowed, peer)
         self.requirement = requirement
         self.field = field

@@ -137,7 +137,7 @@ class Store(StoreView):
 
     @abstractmethod
     def transact(self, action: Callable[[StoreView], Result]) -> Result:
-        """Run ``action`` with a transaction's view and commit; on a conflict do all of it again, a bounded number of times.
+        """Run ``action`` with a transaction's view and commit; on a conflict do it all again, a bounded number of times.
 
         An exception from ``action`` aborts the transaction and comes out. Raises StoreConflict when the retries run out.
         """
@@ -202,7 +202,7 @@ class Platform(ABC):
 
     @abstractmethod
     def notify(self, port: int) -> None:
-        """Send an event to the other end. Raises PortRefused if the port is not ours; a closed other end is no error."""
+        """Send an event to the other end, closed or not. Raises PortRefused if the port is not ours."""
 
     @abstractmethod
     def wait(self, timeout: float | None = None) -> Sequence[int]:
@@ -223,10 +223,10 @@ class Platform(ABC):
 
     @abstractmethod
     def wake(self) -> None:
-        """Make the :meth:`wait` in progress, or else the next one, return at once. Safe from any thread and callback."""
+        """Make the :meth:`wait` in progress, or else the next one, return at once; from any thread or callback."""
 
     def fileno(self) -> int | None:
-        """Return a descriptor that is readable while ``wait(0)`` has something, or None where there is no such thing."""
+        """Return a descriptor that is readable while ``wait(0)`` has something, None where there is no such."""
         return None
 
     @abstractmethod

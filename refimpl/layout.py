@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import astuple
+from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple, Self
 
 _C_NAMES = {"B": "uint8_t", "H": "uint16_t", "I": "uint32_t", "i": "int32_t", "Q": "uint64_t"}
@@ -91,14 +91,18 @@ class Layout:
 
 
 class Structure:
-    """A dataclass whose members are a :class:`Layout`'s values, in its order.
+    """A dataclass whose members are a :class:`Layout`'s values, by name and in its order.
 
     Subclasses are dataclasses with ``LAYOUT`` set.
     """
 
     LAYOUT: ClassVar[Layout]
+    _values: ClassVar[attrgetter[tuple[Any, ...]]]
 
     __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        cls._values = attrgetter(*cls.LAYOUT.value_names)
 
     @classmethod
     def from_bytes(cls, buffer: bytes) -> Self:
@@ -107,5 +111,4 @@ class Structure:
 
     def to_bytes(self) -> bytes:
         """Encode into ``LAYOUT.size`` bytes, padding zero. Raises struct.error for a value out of its range."""
-        values: tuple[Any, ...] = astuple(self)  # type: ignore[call-overload]
-        return self.LAYOUT.pack(*values)
+        return self.LAYOUT.pack(*type(self)._values(self))

@@ -137,9 +137,9 @@ class Store(StoreView):
 
     @abstractmethod
     def transact(self, action: Callable[[StoreView], Result]) -> Result:
-        """Run ``action`` with a transaction's view and commit; on a conflict do it all again, a bounded number of times.
+        """Run ``action`` with a transaction's view and commit; on a conflict do it all again, boundedly often.
 
-        An exception from ``action`` aborts the transaction and comes out. Raises StoreConflict when the retries run out.
+        An exception from ``action`` aborts the transaction and comes out. Raises StoreConflict when retries run out.
         """
 
     @abstractmethod

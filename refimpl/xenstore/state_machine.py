@@ -8,7 +8,7 @@ so only what the states *are* counts, never which change was seen.
     backend    Initialising --> InitWait ---------------------> Connected --> Closing --> Closed
 
 A peer whose directory vanished, or that cannot be read, is Closed (erratum E-FASTCLOSE). A backwards move of the peer
-is a close too. After both are Closed a frontend that goes to Initialising starts again from nothing (erratum E-RECONNECT).
+is a close too. After both are Closed a frontend that goes to Initialising starts anew (E-RECONNECT).
 
 Spec: Xenstore > State Machine.
 """

@@ -98,16 +98,16 @@ class StoreView(ABC):
         """Remove the node and everything below it. Missing is no error, but a missing parent is StoreNoEntry."""
 
     @abstractmethod
-    def list(self, path: str) -> list[str]:
-        """Return the names of the node's children."""
-
-    @abstractmethod
     def get_permissions(self, path: str) -> list[str]:
         """Return e.g. ``["n1", "r0"]``: the owner with what others may do, then exceptions (n, r, w, b + domid)."""
 
     @abstractmethod
     def set_permissions(self, path: str, permissions: Sequence[str]) -> None:
         """Set the node's permissions, in the form :meth:`get_permissions` returns."""
+
+    @abstractmethod
+    def list(self, path: str) -> list[str]:
+        """Return the names of the node's children."""
 
     def read_or_none(self, path: str) -> bytes | None:
         """Return the node's value, or None where there is no such node."""

@@ -11,6 +11,7 @@
     │   ├── PortRefused           an event channel absent, in use or not ours
     │   ├── LimitReached          out of grants, pages, ports
     │   ├── PermissionRefused     not allowed to open or use a device
+    │   ├── DeviceInUse           another process holds the PV Calls device
     │   ├── ForkedDomain          a forked child called into its parent's domain
     │   └── DomainClosed          the domain was closed or has died
     └── StoreError                a xenstore request failed
@@ -126,6 +127,19 @@ class LimitReached(PlatformError):
 
 class PermissionRefused(PlatformError):
     """The process may not open or use a device or an address the platform needs."""
+
+
+class DeviceInUse(PlatformError):
+    """Another process holds a PV Calls device; ``pid`` is its id, None where it cannot be seen."""
+
+    def __init__(self, device: str, pid: int | None) -> None:
+        super().__init__(device, pid)
+        self.device = device
+        self.pid = pid
+
+    def __str__(self) -> str:
+        who = "another process" if self.pid is None else f"process {self.pid}"
+        return f"{who} holds {self.device}"
 
 
 class ForkedDomain(PlatformError):

@@ -1,0 +1,196 @@
+"""The Xen domain this process runs in: its grants, maps, event channels and xenstore.
+
+One and the same in dom0 and in a guest: everything goes through device nodes of Linux, xenstore through
+``/dev/xen/xenbus``, on which paths may be relative to the domain's own directory.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Self
+
+from refimpl.errors import (
+    DomainClosed,
+    ForkedDomain,
+    PlatformUnavailable,
+    StoreError,
+)
+from refimpl.fence import fences
+from refimpl.platform import Platform
+from refimpl.store.client import StoreClient
+from refimpl.xen.device_lock import DeviceLock
+from refimpl.xen.devices import check_device
+from refimpl.xen.event_channels import EventChannels
+from refimpl.xen.gntalloc import GrantAllocator, XenGrantedPages
+from refimpl.xen.gntdev import GrantMapper, XenMappedPages
+
+_XENBUS = "/dev/xen/xenbus"
+
+
+class XenPlatform(Platform):
+    """The platform on real grants, event channels and xenstore; make one with :meth:`open`.
+
+    Ring order 4 is the default because 60 such sockets fit what Linux lets a domain grant (1024 pages).
+    """
+
+    name = "xen"
+    default_ring_order = 4
+
+    def __init__(
+        self,
+        domid: int,
+        store: StoreClient,
+        allocator: GrantAllocator,
+        mapper: GrantMapper,
+        channels: EventChannels,
+    ) -> None:
+        self.domid = domid
+        self.store = store
+        self.fences = fences()
+        self._allocator = allocator
+        self._mapper = mapper
+        self._channels = channels
+        self._locks: list[DeviceLock] = []
+        self._process = os.getpid()
+        self._closed = False
+        _platforms.add(self)
+
+    @classmethod
+    def open(cls) -> Self:
+        """Open the devices and xenstore of this domain.
+
+        Raises PlatformUnavailable, PermissionRefused, both with the command that mends it, and StoreLost.
+        """
+        with ExitStack() as opened:
+            allocator = GrantAllocator()
+            opened.callback(allocator.close)
+            mapper = GrantMapper()
+            opened.callback(mapper.close)
+            channels = EventChannels()
+            opened.callback(channels.close)
+            store = _open_store()
+            opened.callback(store.close)
+            platform = cls(_own_domid(store), store, allocator, mapper, channels)
+            opened.pop_all()
+        return platform
+
+    def grant(self, peer: int, page_count: int, *, writable: bool = True) -> XenGrantedPages:
+        """See :meth:`Platform.grant`."""
+        self._check()
+        return self._allocator.grant(peer, page_count, writable=writable)
+
+    def map(self, peer: int, refs: Sequence[int], *, writable: bool = True) -> XenMappedPages:
+        """See :meth:`Platform.map`."""
+        self._check()
+        return self._mapper.map(peer, refs, writable=writable)
+
+    def allocate_unbound(self, peer: int) -> int:
+        """See :meth:`Platform.allocate_unbound`. Also raises PortRefused where there is no such domain."""
+        self._check()
+        return self._channels.allocate_unbound(peer)
+
+    def bind(self, peer: int, peer_port: int) -> int:
+        """See :meth:`Platform.bind`."""
+        self._check()
+        return self._channels.bind(peer, peer_port)
+
+    def notify(self, port: int) -> None:
+        """See :meth:`Platform.notify`."""
+        self._check()
+        self._channels.notify(port)
+
+    def wait(self, timeout: float | None = None) -> Sequence[int]:
+        """See :meth:`Platform.wait`."""
+        self._check()
+        return self._channels.wait(timeout)
+
+    def rearm(self, port: int) -> None:
+        """See :meth:`Platform.rearm`."""
+        self._check()
+        self._channels.rearm(port)
+
+    def close_port(self, port: int) -> None:
+        """See :meth:`Platform.close_port`."""
+        self._check()
+        self._channels.close_port(port)
+
+    def wake(self) -> None:
+        """See :meth:`Platform.wake`."""
+        self._check()
+        self._channels.wake()
+
+    def fileno(self) -> int:
+        """See :meth:`Platform.fileno`."""
+        self._check()
+        return self._channels.fileno()
+
+    def hold_device(self, devid: int = 0) -> DeviceLock:
+        """Take this guest's PV Calls device ``devid`` for this process, until it releases it, closes or dies.
+
+        Raises DeviceInUse, which names the process that has it.
+        """
+        self._check()
+        lock = DeviceLock(f"pvcalls-{self.domid}-{devid}")
+        self._locks.append(lock)
+        return lock
+
+    def close(self) -> None:
+        """See :meth:`Platform.close`. Pages that somebody still looks at go when the last view of them does."""
+        if os.getpid() != self._process:
+            raise ForkedDomain("this domain belongs to the process that forked")
+        if self._closed:
+            return
+        self._closed = True
+        _platforms.discard(self)
+        self._channels.close()
+        self._mapper.close()
+        self._allocator.close()
+        self.store.close()
+        for lock in self._locks:
+            lock.release()
+
+    def _check(self) -> None:
+        if os.getpid() != self._process:
+            raise ForkedDomain("this domain belongs to the process that forked")
+        if self._closed:
+            raise DomainClosed("this domain's platform was closed")
+
+    def _release_in_child(self) -> None:
+        # No ioctl and no munmap: what they would end is the parent's. A grant, a map or a port lives as long as any
+        # process has its descriptor, so a child that kept them would outlive its parent's death in the peer's eyes.
+        self._channels.release_descriptors()
+        os.close(self._allocator.descriptor)
+        os.close(self._mapper.descriptor)
+        for lock in self._locks:
+            lock.release()
+
+
+_platforms: weakref.WeakSet[XenPlatform] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for platform in list(_platforms):
+        platform._release_in_child()
+    _platforms.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _open_store() -> StoreClient:
+    check_device(_XENBUS, "xenbus_dev_frontend")
+    return StoreClient.connect_device(_XENBUS)
+
+
+def _own_domid(store: StoreClient) -> int:
+    """Read the node that the toolstack writes into every domain's own directory, dom0's too."""
+    try:
+        text = store.read("domid")
+        return int(text)
+    except (StoreError, ValueError) as error:
+        raise PlatformUnavailable(
+            f"xenstore does not say which domain this is (node domid: {error}); in dom0: sudo systemctl restart xen"
+        ) from error

@@ -15,7 +15,10 @@ _C_NAMES = {"B": "uint8_t", "H": "uint16_t", "I": "uint32_t", "i": "int32_t", "Q
 
 
 class Field(NamedTuple):
-    """One member: the C name, a struct format (``"I"``, ``"28s"``; ``"7x"`` is padding), its place in bytes."""
+    """One member: the C name, a struct format, its place in bytes.
+
+    ``"I"`` is an integer, ``"28s"`` bytes, ``"512I"`` an array of integers (unpacked as its bytes), ``"7x"`` padding.
+    """
 
     name: str
     format: str
@@ -28,9 +31,22 @@ class Field(NamedTuple):
         return self.format.endswith("x")
 
     @property
+    def element(self) -> str:
+        """The format without its count: what an array is an array of."""
+        return self.format.lstrip("0123456789")
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is an array of integers."""
+        return self.element in _C_NAMES and self.element != self.format
+
+    @property
     def c_type(self) -> str:
         """The member's C type, an array of bytes as ``uint8_t[n]``."""
-        return _C_NAMES.get(self.format) or f"uint8_t[{self.size}]"
+        name = _C_NAMES.get(self.element)
+        if name is None:
+            return f"uint8_t[{self.size}]"
+        return f"{name}[{self.size // struct.calcsize('<' + self.element)}]" if self.is_array else name
 
 
 class Layout:
@@ -47,7 +63,8 @@ class Layout:
         self.size = end if total_size is None else total_size
         if end > self.size:
             raise ValueError(f"{name}: members end at {end}, past {self.size}")
-        self._struct = struct.Struct("<" + "".join(f.format for f in self.fields) + f"{self.size - end}x")
+        formats = (f"{f.size}s" if f.is_array else f.format for f in self.fields)
+        self._struct = struct.Struct("<" + "".join(formats) + f"{self.size - end}x")
         self._offsets = {f.name: f.offset for f in self.fields}
         #: ``unpack(buffer)``: the members' values in order, padding left out, from the start of ``buffer``.
         self.unpack = self._struct.unpack_from
@@ -58,11 +75,12 @@ class Layout:
     def _place(self, members: tuple[tuple[str, str], ...]) -> Iterator[Field]:
         offset = 0
         for name, code in members:
-            size = struct.calcsize("<" + code)
-            if code in _C_NAMES and offset % size:
-                raise ValueError(f"{self.name}.{name}: offset {offset} is not a multiple of {size}")
-            yield Field(name, code, offset, size)
-            offset += size
+            field = Field(name, code, offset, struct.calcsize("<" + code))
+            alignment = struct.calcsize("<" + field.element) if field.element in _C_NAMES else 1
+            if offset % alignment:
+                raise ValueError(f"{self.name}.{name}: offset {offset} is not a multiple of {alignment}")
+            yield field
+            offset += field.size
 
     def offset_of(self, member: str) -> int:
         """Return the member's offset in bytes."""

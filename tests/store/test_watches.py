@@ -51,7 +51,7 @@ def test_two_watches_of_one_path_have_tokens_of_their_own(play) -> None:
     first_told: list[str] = []
     second_told: list[str] = []
     first, first_token = registered(client, "/a", first_told.append)
-    second, second_token = registered(client, "/a", second_told.append)
+    _second, second_token = registered(client, "/a", second_told.append)
     assert first_token != second_token
     cancel(client, first)
     client.server.event(b"/a", first_token)  # Late: it was under way when the watch was cancelled.

@@ -67,7 +67,7 @@ class ErrorNumber(IntEnum):
     ETIMEDOUT = -110
     ENOTSUP = -524  # ERRNO-2 (E-ENOTSUP)
 
-    # (E-ERRTABLE): not in the document's table.
+    # E-ERRTABLE: not in the document's table.
     EPIPE = -32
     EPROTONOSUPPORT = -93
     ESOCKTNOSUPPORT = -94
@@ -100,7 +100,7 @@ _LOCAL_TO_WIRE = {
 }
 _LOCAL_TO_WIRE[errno.EOPNOTSUPP] = ErrorNumber.EOPNOTSUPP  # Linux has one number for it and POSIX's ENOTSUP.
 _WIRE_TO_LOCAL = {number.value: getattr(errno, number.name, errno.EIO) for number in ErrorNumber}
-_WIRE_TO_LOCAL[ErrorNumber.ENOTSUP] = errno.EOPNOTSUPP  # (E-ENOTSUP)
+_WIRE_TO_LOCAL[ErrorNumber.ENOTSUP] = errno.EOPNOTSUPP  # E-ENOTSUP
 
 
 def to_wire(local_errno: int | None) -> ErrorNumber:

@@ -43,6 +43,11 @@ def decode(slot: bytes) -> tuple[Any, Steps]:
     return request, steps(request)
 
 
+def command_name(cmd: int) -> str:
+    """Return a command's name, ``"CONNECT"``, or ``"unknown"``."""
+    return Command(cmd).name if cmd in COMMANDS else "unknown"
+
+
 def unknown_command(request: RequestHead) -> Steps:
     """Refuse a command that this version does not have."""
     raise CommandRefused(ErrorNumber.ENOTSUP, f"no command {request.cmd}")  # RAT-3, RING-16, EXPAND-1 (E-ENOTSUP)

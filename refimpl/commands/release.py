@@ -64,9 +64,9 @@ def steps(request: ReleaseRequest) -> Steps:
         return
     if entry.state is SocketState.RELEASING:
         raise CommandRefused(ErrorNumber.EBADF, "the socket is being released already")  # RELEASE-12
-    yield AnswerPending(entry)  # (E-ACC-REL, E-CONN-SYNC)
+    yield AnswerPending(entry)  # E-ACC-REL, E-CONN-SYNC
     if entry.state is SocketState.CONNECTED:
-        yield DrainOutput(entry)  # (E-SENDCLOSE)
+        yield DrainOutput(entry)  # E-SENDCLOSE
     yield CloseSocket(entry)  # RELEASE-1, RELEASE-2, RELEASE-4
     yield UnmapDataRing(entry)  # RELEASE-3, RELEASE-4, CONNECT-11
     yield UnmapIndexesPage(entry)  # RELEASE-3, RELEASE-4

@@ -5,7 +5,7 @@ result back. A step that acquires something (a socket, a mapping, an event chann
 dispatcher, so the generators hold no clean-up: failure, RELEASE and Closing unwind what was acquired, success hands
 it to the socket. A step marked *waits* may be answered later, while other commands go on.
 
-A step that fails raises :class:`~refimpl.errors.CommandRefused` in the dispatcher, and the command ends with its number.
+A step that fails raises :class:`~refimpl.errors.CommandRefused` in the dispatcher; the command ends with its number.
 """
 
 from __future__ import annotations

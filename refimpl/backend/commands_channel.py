@@ -1,0 +1,91 @@
+"""The commands ring and its event channel of one connected guest.
+
+Spec: Commands Ring, the backend's part.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from refimpl.backend.dispatcher import Dispatcher
+from refimpl.backend.guest import Guest, Services
+from refimpl.commands.message import Response
+from refimpl.commands.ring import RING_SLOTS, BackRing
+from refimpl.errors import PeerViolation
+from refimpl.xenstore.frontend_nodes import FrontendNodes
+
+
+class CommandsChannel:
+    """Takes requests off the ring, has them carried out, and puts the responses on it.
+
+    ``on_violation(violation)`` is called when the ring's indexes are impossible: the device cannot go on.
+    """
+
+    def __init__(
+        self, domid: int, services: Services, nodes: FrontendNodes, on_violation: Callable[[PeerViolation], None]
+    ) -> None:
+        self._services = services
+        self._on_violation = on_violation
+        self._mapped = services.platform.map(domid, [nodes.ring_ref])  # STATE-5, STATE-7
+        try:
+            self._port = services.platform.bind(domid, nodes.port)  # STATE-5
+        except Exception:
+            self._mapped.unmap()
+            raise
+        self._ring = BackRing(self._mapped.memory, services.platform.fences, peer=domid)
+        self.guest = Guest(domid, services, nodes.ring_ref)
+        self._dispatcher = Dispatcher(self.guest, self._respond)
+        self._is_serving = False
+        self._must_notify = False
+        self._is_closed = False
+        services.upcalls.attach(self._port, self.serve)
+
+    def serve(self) -> bool:
+        """Take what requests there are, at most a ring's worth in one go; returns whether there were any."""
+        if self._is_closed:
+            return False
+        self._is_serving, taken = True, 0
+        try:
+            while taken < RING_SLOTS:
+                slot = self._ring.take_request()  # RING-1, SEC-B-2
+                if slot is not None:
+                    taken += 1
+                    self._dispatcher.start(slot)
+                elif not self._ring.final_check():
+                    break
+            else:
+                self._services.loop.call_soon(self._serve_again)  # The others have their turn first.
+        except PeerViolation as violation:
+            self._services.loop.call_soon(functools.partial(self._report, violation))  # SEC-B-1
+        finally:
+            self._is_serving = False
+        self._notify_if_due()
+        return taken > 0
+
+    def _serve_again(self) -> None:
+        self.serve()
+
+    def _report(self, violation: PeerViolation) -> None:
+        if not self._is_closed:
+            self._on_violation(violation)
+
+    def _respond(self, response: Response) -> None:
+        self._must_notify |= self._ring.push_response(response.to_bytes())  # RING-13, RING-18
+        if not self._is_serving:
+            self._notify_if_due()
+
+    def _notify_if_due(self) -> None:
+        if self._must_notify and not self._is_closed:
+            self._must_notify = False
+            self.guest.notify(self._port)  # RING-18
+
+    def close(self) -> None:
+        """Unmap all grants and unbind all event channels, of every socket and of the ring. Answers nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._dispatcher.close()  # STATE-9
+        self.guest.unbind(self._port)  # STATE-9
+        self._ring.release()
+        self._mapped.unmap()  # STATE-9

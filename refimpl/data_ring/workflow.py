@@ -116,37 +116,33 @@ class Producer(_End):
     ) -> None:
         super().__init__(array, words, prod_word, cons_word, fences, peer, name)
         self._write_fence = fences.write
-        self._prod, cons = self._attach(array)  # SEC-B-11, SEC-F-5 (E-OWNIDX)
+        self._prod, _ = self._attach(array)  # SEC-B-11, SEC-F-5 (E-OWNIDX)
         # What writable() gave and produced() has not used.
-        self._free = self._size - ((self._prod - cons) & INDEX_MASK)
+        self._free = 0
 
     def writable(self) -> tuple[memoryview, ...]:
         """Return the free space as 0, 1 or 2 views, in order, and move nothing.
 
         Reads the consumer's index, then a full fence. Raises PeerViolation.
         """
-        prod, size = self._prod, self._size
-        cons = self._words[self._cons_word]  # WORKFLOW-3
-        free = size - ((prod - cons) & INDEX_MASK)
-        if free < 0:  # SEC-B-11, SEC-F-6 (E-IDXBAD)
-            raise self._violation(cons)
-        self._free = free
+        free = self._look()
         if not free:
             return ()
-        self._full_fence()  # WORKFLOW-4
-        start = prod & self._mask  # WORKFLOW-1, WORKFLOW-6
+        start = self._prod & self._mask  # WORKFLOW-1, WORKFLOW-6
         end = start + free
-        if end <= size:
+        if end <= self._size:
             return (self._array[start:end],)
-        return self._array[start:], self._array[: end - size]
+        return self._array[start:], self._array[: end - self._size]
 
     def produced(self, count: int) -> bool:
         """Publish ``count`` bytes written to what :meth:`writable` gave; return whether to notify the consumer.
 
         A write fence before prod is stored, a full fence after it. Raises Misuse for more than was free.
         """
-        if not 0 < count <= self._free:
-            return self._nothing_produced(count)
+        if not 0 < count <= self._free:  # WORKFLOW-13
+            if count:
+                raise Misuse(f"{count} bytes produced where {self._free} were free")
+            return False
         self._free -= count
         old_prod = self._prod
         self._prod = prod = (old_prod + count) & INDEX_MASK
@@ -160,21 +156,17 @@ class Producer(_End):
 
         One copy, one store of the index. (0, False) means the ring is full. Raises PeerViolation.
         """
-        views = self.writable()
-        if not views:
+        free = self._look()
+        if not free:
             return 0, False
-        count, first = len(data), views[0]
-        space = len(first)
-        if count <= space:
-            first[:count] = data
+        array, start, count = self._array, self._prod & self._mask, len(data)
+        if count <= free and start + count <= self._size:
+            array[start : start + count] = data
             return count, self.produced(count)
-        source = memoryview(data)
-        first[:] = source[:space]
-        if len(views) == 1:
-            return space, self.produced(space)
-        second = views[1]
-        count = min(count, space + len(second))
-        second[: count - space] = source[space:count]
+        count, source = min(count, free), memoryview(data)
+        before_wrap = min(count, self._size - start)
+        array[start : start + before_wrap] = source[:before_wrap]
+        array[: count - before_wrap] = source[before_wrap:count]
         return count, self.produced(count)
 
     @property
@@ -196,10 +188,16 @@ class Producer(_End):
         """Whether the consumer has taken, and published, everything. Raises PeerViolation."""
         return self.unconsumed == 0
 
-    def _nothing_produced(self, count: int) -> bool:
-        if count:
-            raise Misuse(f"{count} bytes produced where {self._free} were free")  # WORKFLOW-13
-        return False
+    def _look(self) -> int:
+        """Read cons, once, and return how much is free; a full fence stands after it, where anything is."""
+        cons = self._words[self._cons_word]  # WORKFLOW-3
+        self._free = free = self._size - ((self._prod - cons) & INDEX_MASK)
+        if free < 0:  # SEC-B-11, SEC-F-6 (E-IDXBAD)
+            self._free = 0
+            raise self._violation(cons)
+        if free:
+            self._full_fence()  # WORKFLOW-4
+        return free
 
     def _violation(self, cons: int) -> PeerViolation:
         allowed = f"at most {self._size} before {self._name}_prod {self._prod}, and not after it"
@@ -239,20 +237,14 @@ class Consumer(_End):
 
         Reads the producer's index, then a read fence. The peer can still change the bytes. Raises PeerViolation.
         """
-        cons, size = self._cons, self._size
-        prod = self._words[self._prod_word]  # WORKFLOW-9
-        available = (prod - cons) & INDEX_MASK
-        if available > size:  # SEC-B-11, SEC-F-6 (E-IDXBAD)
-            raise self._violation(prod)
-        self._prod = prod
+        available = self._look()
         if not available:
             return ()
-        self._read_fence()  # WORKFLOW-9
-        start = cons & self._mask  # WORKFLOW-1, WORKFLOW-11
+        start = self._cons & self._mask  # WORKFLOW-1, WORKFLOW-11
         end = start + available
-        if end <= size:
+        if end <= self._size:
             return (self._array[start:end],)
-        return self._array[start:], self._array[: end - size]
+        return self._array[start:], self._array[: end - self._size]
 
     def consumed(self, count: int) -> bool:
         """Give up ``count`` bytes of what :meth:`readable` gave; return whether to notify the producer.
@@ -289,20 +281,17 @@ class Consumer(_End):
 
         One copy. (0, False) means the ring is empty. Raises PeerViolation.
         """
-        views = self.readable()
-        if not views:
+        available = self._look()
+        if not available:
             return 0, False
-        wanted, first = len(buffer), views[0]
-        there = len(first)
-        if wanted <= there:
-            buffer[:] = first[:wanted]
-            return wanted, self.consumed(wanted)
-        buffer[:there] = first
-        if len(views) == 1:
-            return there, self.consumed(there)
-        second = views[1]
-        count = min(wanted, there + len(second))
-        buffer[there:count] = second[: count - there]
+        array, start, count = self._array, self._cons & self._mask, len(buffer)
+        if count <= available and start + count <= self._size:
+            buffer[:] = array[start : start + count]
+            return count, self.consumed(count)
+        count = min(count, available)
+        before_wrap = min(count, self._size - start)
+        buffer[:before_wrap] = array[start : start + before_wrap]
+        buffer[before_wrap:count] = array[: count - before_wrap]
         return count, self.consumed(count)
 
     def read(self, limit: int) -> tuple[bytes, bool]:
@@ -312,15 +301,14 @@ class Consumer(_End):
         """
         if limit < 0:
             raise Misuse(f"a limit of {limit} bytes")
-        views = self.readable()
-        if not views:
+        available = self._look()
+        if not available:
             return b"", False
-        first = views[0]
-        if limit <= len(first) or len(views) == 1:
-            data = first[:limit].tobytes()  # SEC-F-7
-        else:
-            data = b"".join((first, views[1][: limit - len(first)]))
-        return data, self.consumed(len(data))
+        array, start, count = self._array, self._cons & self._mask, min(limit, available)
+        end = start + count
+        if end > self._size:
+            return b"".join((array[start:], array[: end - self._size])), self.consumed(count)
+        return array[start:end].tobytes(), self.consumed(count)  # SEC-F-7
 
     @property
     def available(self) -> int:
@@ -329,6 +317,17 @@ class Consumer(_End):
         available: int = (prod - self._cons) & INDEX_MASK  # WORKFLOW-2 (E-IDXFREE)
         if available > self._size:
             raise self._violation(prod)
+        return available
+
+    def _look(self) -> int:
+        """Read prod, once, and return how much is there; a read fence stands after it, where anything is."""
+        prod = self._words[self._prod_word]  # WORKFLOW-9
+        available = (prod - self._cons) & INDEX_MASK
+        if available > self._size:  # SEC-B-11, SEC-F-6 (E-IDXBAD)
+            raise self._violation(prod)
+        self._prod = prod
+        if available:
+            self._read_fence()  # WORKFLOW-9
         return available
 
     def _violation(self, prod: int) -> PeerViolation:

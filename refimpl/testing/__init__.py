@@ -1,0 +1,106 @@
+"""Public tools for tests: the conformance suite of a platform, and peers that can write any byte.
+
+A new platform is right when it passes :data:`CHECKS`, each a function of a :class:`Factory`, and both stresses::
+
+    with MyFactory() as factory:
+        for check in CHECKS:
+            check.run(factory)          # AssertionError says what is wrong; Skipped, why it could not be asked
+        stress_event_channels(factory, processes=3, ports=32, events=1_000_000)
+        stress_grants(factory, rounds=10_000)
+
+``python -m refimpl.testing --platform shm`` does that for the platforms of this package. pytest is not needed.
+"""
+
+from __future__ import annotations
+
+from refimpl.testing import (
+    death,
+    event_channels,
+    fork,
+    grant_endings,
+    grant_refusals,
+    grants,
+    leaks,
+    ports,
+    store,
+    store_domains,
+    waiting,
+)
+from refimpl.testing.checks import CHECKS, Check, Skipped, run_group
+from refimpl.testing.factory import Factory, Peers, Spawned
+from refimpl.testing.hostile import DataRing
+from refimpl.testing.hostile_backend import HostileBackend
+from refimpl.testing.hostile_frontend import HostileFrontend
+from refimpl.testing.stress_events import stress_event_channels
+from refimpl.testing.stress_grants import stress_grants
+
+__all__ = [
+    "CHECKS",
+    "GROUPS",
+    "Check",
+    "DataRing",
+    "Factory",
+    "HostileBackend",
+    "HostileFrontend",
+    "Peers",
+    "Skipped",
+    "Spawned",
+    "check_death",
+    "check_event_channels",
+    "check_fork",
+    "check_grants",
+    "check_leaks",
+    "check_store",
+    "stress_event_channels",
+    "stress_grants",
+]
+
+#: The modules whose checks are listed; to import one is to list its checks.
+_MODULES = (
+    grants,
+    grant_refusals,
+    grant_endings,
+    event_channels,
+    ports,
+    waiting,
+    store,
+    store_domains,
+    death,
+    fork,
+    leaks,
+)
+
+#: The groups of checks, in order.
+GROUPS = ("grants", "event_channels", "store", "death", "fork", "leaks")
+
+CHECKS.sort(key=lambda check: GROUPS.index(check.group))
+
+
+def check_grants(factory: Factory) -> list[str]:
+    """Run the checks of grants and maps. Raises AssertionError."""
+    return run_group("grants", factory)
+
+
+def check_event_channels(factory: Factory) -> list[str]:
+    """Run the checks of event channels and waiting. Raises AssertionError."""
+    return run_group("event_channels", factory)
+
+
+def check_store(factory: Factory) -> list[str]:
+    """Run the checks of xenstore. Raises AssertionError."""
+    return run_group("store", factory)
+
+
+def check_death(factory: Factory) -> list[str]:
+    """Run the checks of domains that die. Raises AssertionError."""
+    return run_group("death", factory)
+
+
+def check_fork(factory: Factory) -> list[str]:
+    """Run the checks of fork. Raises AssertionError."""
+    return run_group("fork", factory)
+
+
+def check_leaks(factory: Factory) -> list[str]:
+    """Run the checks of what is left behind. Raises AssertionError."""
+    return run_group("leaks", factory)

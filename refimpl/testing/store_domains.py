@@ -1,0 +1,300 @@
+"""Checks of what xenstore keeps between domains: permissions, watches, who is there, quotas, a lost server.
+
+Spec: Xenstore.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from refimpl.errors import StoreAccessRefused, StoreError, StoreLost, StoreQuotaReached
+from refimpl.platform import Platform, StoreView, Watch
+from refimpl.testing.checks import Work, check, demand, demand_equal, refused
+from refimpl.testing.factory import Factory, Peers
+from refimpl.testing.store import workplace
+
+
+def flush(platform: Platform, patience: float) -> None:
+    """Wait until the store has delivered all that was on its way: a new watch's first event comes after it."""
+    delivered = threading.Event()
+    watch = platform.store.watch(f"/local/domain/{platform.domid}/data", lambda path: delivered.set())
+    if not delivered.wait(patience):
+        raise AssertionError("lost watch event: registration")
+    watch.cancel()
+
+
+class Changes:
+    """A watch that collects what it is told."""
+
+    def __init__(self, platform: Platform, path: str, patience: float) -> None:
+        self._condition = threading.Condition()
+        self._patience = patience
+        self.paths: list[str] = []
+        self._taken = 0
+        self._platform = platform
+        self.watch: Watch = platform.store.watch(path, self._changed)
+        self.await_event("registration")
+
+    def _changed(self, path: str) -> None:
+        with self._condition:
+            self.paths.append(path)
+            self._condition.notify_all()
+
+    def await_event(self, what: str) -> str:
+        """Wait until the watch fired since the last call; return the last path."""
+        with self._condition:
+            if not self._condition.wait_for(lambda: len(self.paths) > self._taken, self._patience):
+                raise AssertionError(f"lost watch event: {what}")
+            self._taken = len(self.paths)
+            return self.paths[-1]
+
+    def expect(self, what: str, change: Callable[[], object]) -> str:
+        """Make a change once all earlier events have come, and wait for its own; return the path it told."""
+        flush(self._platform, self._patience)
+        with self._condition:
+            self._taken = len(self.paths)
+        change()
+        return self.await_event(what)
+
+    def cancel(self) -> None:
+        """Cancel the watch."""
+        self.watch.cancel()
+
+
+@check("store", needs=["distinct_domids", "first_is_privileged"])
+def permissions_keep_other_domains_out(peers: Peers) -> None:
+    """A node's owner does all, others what its list says: n nothing, r read, w write, b both; domain 0 does all."""
+    alpha, beta = peers
+    with workplace(alpha) as path:
+        node = f"{path}/node"
+        alpha.store.write(node, b"secret")
+        for mode in "nrwb":
+            may_read, may_write = mode in "rb", mode in "wb"
+            for permissions in ([f"n{alpha.domid}", f"{mode}{beta.domid}"], [f"{mode}{alpha.domid}"]):
+                alpha.store.set_permissions(node, permissions)
+                demand_equal(alpha.store.get_permissions(node), permissions, "the permissions")
+                alpha.store.write(node, b"secret")
+                if may_read:
+                    demand_equal(beta.store.read(node), b"secret", f"read under {permissions}")
+                else:
+                    with refused(StoreAccessRefused, f"a read under {permissions}"):
+                        beta.store.read(node)
+                if may_write:
+                    beta.store.write(node, b"changed")
+                else:
+                    with refused(StoreAccessRefused, f"a write under {permissions}"):
+                        beta.store.write(node, b"changed")
+                demand_equal(alpha.store.read(node), b"changed" if may_write else b"secret", f"{permissions}")
+        alpha.store.set_permissions(node, [f"n{beta.domid}"])
+        beta.store.write(node, b"own")
+        demand_equal(alpha.store.read(node), b"own", "what domain 0 reads without being named")
+
+
+@check("store", needs=["distinct_domids", "first_is_privileged"])
+def new_nodes_inherit_permissions_and_belong_to_their_maker(peers: Peers) -> None:
+    """A new node has its parent's permissions, with an unprivileged creator as its owner."""
+    alpha, beta = peers
+    with workplace(alpha) as path:
+        alpha.store.make_directory(f"{path}/shared")
+        alpha.store.set_permissions(f"{path}/shared", [f"r{alpha.domid}", f"b{beta.domid}"])
+        alpha.store.write(f"{path}/shared/of-alpha", b"1")
+        beta.store.write(f"{path}/shared/of-beta", b"2")
+        for name, owner in (("of-alpha", alpha.domid), ("of-beta", beta.domid)):
+            permissions = alpha.store.get_permissions(f"{path}/shared/{name}")
+            demand_equal(permissions, [f"r{owner}", f"b{beta.domid}"], f"permissions of {name}")
+
+
+@check("store", needs=["distinct_domids", "first_is_privileged"])
+def guest_cannot_write_elsewhere(peers: Peers) -> None:
+    """A guest creates, removes and takes over nothing outside what it is allowed."""
+    alpha, beta = peers
+    with workplace(alpha) as path:
+        alpha.store.write(f"{path}/node", b"1")
+        alpha.store.set_permissions(path, [f"r{alpha.domid}"])
+        alpha.store.set_permissions(f"{path}/node", [f"r{alpha.domid}"])
+        with refused(StoreAccessRefused, "a write below another domain's node"):
+            beta.store.write(f"{path}/new", b"1")
+        with refused(StoreAccessRefused, "making a directory there"):
+            beta.store.make_directory(f"{path}/new")
+        with refused(StoreAccessRefused, "removing another domain's node"):
+            beta.store.remove(f"{path}/node")
+        with refused(StoreAccessRefused, "permissions of another domain's node"):
+            beta.store.set_permissions(f"{path}/node", [f"b{beta.domid}"])
+        with refused(StoreError, "a write at the root"):
+            beta.store.write("/conformance", b"1")
+        demand_equal(alpha.store.list(path), ["node"], "what is there")
+
+
+@check("store")
+def watch_fires_at_once_and_on_every_kind_of_change(peers: Peers) -> None:
+    """A watch fires at registration and on each change at or below its path: write, new child, permissions, removal."""
+    alpha, beta = peers
+    for watcher in (alpha, beta):
+        with workplace(watcher) as path:
+            store = watcher.store
+            steps: list[tuple[str, Callable[[], object]]] = [
+                ("a write", partial(store.write, f"{path}/x", b"1")),
+                ("a write of the same value", partial(store.write, f"{path}/x", b"1")),
+                ("a write below", partial(store.write, f"{path}/x/y/z", b"1")),
+                ("a new directory below", partial(store.make_directory, f"{path}/x/directory")),
+                ("a change of permissions", partial(store.set_permissions, f"{path}/x", [f"n{watcher.domid}"])),
+                ("a removal below", partial(store.remove, f"{path}/x/y")),
+                ("the removal of the node", partial(store.remove, f"{path}/x")),
+                ("the node's return", partial(store.write, f"{path}/x", b"2")),
+            ]
+            for node in (f"{path}/x", path):
+                changes = Changes(watcher, node, peers.patience)
+                for what, change in steps:
+                    told = changes.expect(what, change)
+                    demand(told.startswith(node), f"{what}: {told} is not at or below {node}")
+                changes.cancel()
+                store.remove(f"{path}/x")
+
+
+@check("store")
+def watch_sees_its_parent_removed(peers: Peers) -> None:
+    """A watch fires when a parent of its node is removed, and works on when the node comes back."""
+    alpha, _ = peers
+    with workplace(alpha) as path:
+        alpha.store.write(f"{path}/a/b/c", b"1")
+        changes = Changes(alpha, f"{path}/a/b/c", peers.patience)
+        changes.expect("the removal of the parent", partial(alpha.store.remove, f"{path}/a"))
+        changes.expect("the node's return", partial(alpha.store.write, f"{path}/a/b/c", b"2"))
+        changes.cancel()
+
+
+@check("store")
+def watch_sees_another_domains_change(peers: Peers) -> None:
+    """A watch fires on changes that another domain makes, in a transaction when it ends."""
+    alpha, beta = peers
+    with workplace(beta) as path:
+        beta.store.write(f"{path}/x", b"0")
+        beta.store.set_permissions(f"{path}/x", [f"n{beta.domid}", f"b{alpha.domid}"])
+        changes = Changes(beta, f"{path}/x", peers.patience)
+        for turn in range(50):
+            changes.expect("another domain's write", partial(alpha.store.write, f"{path}/x", b"%d" % turn))
+            demand_equal(beta.store.read(f"{path}/x"), b"%d" % turn, "the value after the event")
+
+        def action(view: StoreView) -> None:
+            view.write(f"{path}/x", b"transaction")
+            calls = len(changes.paths)
+            flush(beta, peers.patience)
+            demand_equal(len(changes.paths), calls, "events before the transaction ended")
+
+        changes.expect("another domain's transaction", partial(alpha.store.transact, action))
+        demand_equal(beta.store.read(f"{path}/x"), b"transaction", "the value after the transaction")
+        changes.cancel()
+
+
+@check("store")
+def cancelled_watch_is_silent(peers: Peers) -> None:
+    """Once cancel returns the callback is not called again; cancelling twice, or from the callback, is allowed."""
+    alpha, _ = peers
+    with workplace(alpha) as path:
+        kept, cancelled = (Changes(alpha, path, peers.patience) for _ in range(2))
+        for turn in range(20):
+            alpha.store.write(f"{path}/x", b"%d" % turn)
+        cancelled.cancel()
+        calls = len(cancelled.paths)
+        alpha.store.write(f"{path}/x", b"later")
+        cancelled.cancel()
+        flush(alpha, peers.patience)
+        demand_equal(len(cancelled.paths), calls, "calls after cancel returned")
+        kept.cancel()
+
+        fired = threading.Event()
+        watches: list[Watch] = []
+        registered = threading.Event()
+
+        def once(changed: str) -> None:
+            if registered.wait(peers.patience):
+                watches[0].cancel()
+                fired.set()
+
+        watches.append(Work(alpha.store.watch, path, once).result(peers.patience, "a registration"))
+        registered.set()
+        demand(fired.wait(peers.patience), "cancel from the callback did not return")
+
+
+@check("store")
+def living_domains_are_introduced(peers: Peers) -> None:
+    """Xenstore knows the domains that are there, and no other."""
+    for privileged in (p for p in peers if p.domid == 0 or not peers.factory.first_is_privileged):
+        for platform in peers:
+            demand(privileged.store.is_introduced(platform.domid), f"domain {platform.domid} is there")
+        demand(not privileged.store.is_introduced(peers.factory.stranger), "no such domain")
+
+
+@check("store", needs=["distinct_domids", "first_is_privileged"])
+def quota_keeps_a_guest_from_filling_the_store(peers: Peers) -> None:
+    """A guest that creates nodes without end is stopped by StoreQuotaReached; removing some lets it go on."""
+    _, beta = peers
+    with workplace(beta) as path:
+
+        def create() -> int:
+            for number in range(20_000):
+                try:
+                    beta.store.write(f"{path}/{number}", b"1")
+                except StoreQuotaReached:
+                    return number
+            raise AssertionError("20000 nodes of one guest and no quota")
+
+        number = create()
+        beta.store.remove(f"{path}/0")
+        beta.store.write(f"{path}/{number}", b"1")
+
+
+@check("store", peers=0)
+def closed_store_is_silent(factory: Factory) -> None:
+    """After close the watches are silent, calls are refused at once, and a second close does nothing."""
+    with factory.peers(2) as peers:
+        alpha, beta = peers
+        path = f"/local/domain/{beta.domid}/data/conformance-close"
+        beta.store.write(path, b"1")
+        beta.store.set_permissions(path, [f"b{beta.domid}"])
+        changes = Changes(alpha, path, peers.patience)
+        flush(alpha, peers.patience)
+        alpha.store.close()
+        calls = len(changes.paths)
+        beta.store.write(path, b"2")
+        with refused(Exception, "a read after close"):
+            Work(alpha.store.read, path).result(peers.patience, "a read after close")
+        alpha.store.close()
+        changes.cancel()
+        demand_equal(len(changes.paths), calls, "calls after close")
+        beta.store.remove(path)
+
+
+@check("store", peers=0, needs=["can_stop_store"])
+def lost_store_is_reported_and_nothing_hangs(factory: Factory) -> None:
+    """When xenstore is gone each call raises StoreLost in time, and on_lost is called once, also if asked later."""
+    with factory.peers(2) as peers:
+        alpha, _ = peers
+        lost, late = threading.Event(), threading.Event()
+        calls: list[int] = []
+
+        def count() -> None:
+            calls.append(1)
+            lost.set()
+
+        alpha.store.on_lost(count)
+        changes = Changes(alpha, f"/local/domain/{alpha.domid}/data", peers.patience)
+        factory.stop_store()
+        demand(lost.wait(peers.patience), "on_lost was not called")
+        alpha.store.on_lost(late.set)
+        demand(late.wait(peers.patience), "on_lost was not called for a loss that had happened")
+        attempts = {
+            "read": lambda: alpha.store.read("data"),
+            "write": lambda: alpha.store.write("data/x", b"1"),
+            "list": lambda: alpha.store.list("data"),
+            "watch": lambda: alpha.store.watch("data", lambda path: None),
+            "transact": lambda: alpha.store.transact(lambda view: view.read("data")),
+            "is_introduced": lambda: alpha.store.is_introduced(0),
+        }
+        for name, attempt in attempts.items():
+            with refused(StoreLost, f"{name} of a lost store"):
+                Work(attempt).result(peers.patience, f"{name} of a lost store")
+        Work(changes.cancel).result(peers.patience, "cancel of a lost store's watch")
+        demand_equal(len(calls), 1, "calls of on_lost")

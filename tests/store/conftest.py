@@ -160,5 +160,3 @@ def pause_until() -> Callable[[Callable[[], bool]], None]:
         raise AssertionError("it did not come about")
 
     return wait
-
-

@@ -5,6 +5,7 @@
     ├── PeerViolation             the other domain broke the protocol
     ├── CommandRefused            a command of the protocol is answered with an error number
     ├── DeviceGone                the PV Calls device closed or vanished under its sockets (also a ConnectionError)
+    ├── RemovalTimedOut           a backend did not close a device that is to be removed (also a TimeoutError)
     ├── PlatformError             the memory layer refused
     │   ├── PlatformUnavailable   this machine cannot run the platform at all
     │   ├── GrantRefused          bad, foreign, ended or read-only ref: Xen says no more than that
@@ -73,6 +74,20 @@ class CommandRefused(RefimplError):
 
 class DeviceGone(RefimplError, ConnectionError):
     """The PV Calls device closed, or vanished, with work outstanding on it."""
+
+
+class RemovalTimedOut(RefimplError, TimeoutError):
+    """A backend did not close a device in time that the toolstack wants to remove; the device is still there."""
+
+    def __init__(self, frontend_id: int, device_id: int, seconds: float) -> None:
+        super().__init__(frontend_id, device_id, seconds)
+        self.frontend_id = frontend_id
+        self.device_id = device_id
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        device = f"device {self.device_id} of domain {self.frontend_id}"
+        return f"the backend did not close {device} in {self.seconds:g} s; by force it is removed all the same"
 
 
 class PlatformError(RefimplError):

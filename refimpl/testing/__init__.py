@@ -13,26 +13,14 @@ A new platform is right when it passes :data:`CHECKS`, each a function of a :cla
 
 from __future__ import annotations
 
-from refimpl.testing import (
-    death,
-    event_channels,
-    fork,
-    grant_endings,
-    grant_refusals,
-    grants,
-    leaks,
-    ports,
-    store,
-    store_domains,
-    waiting,
-)
-from refimpl.testing.checks import CHECKS, Check, Skipped, run_group
-from refimpl.testing.factory import Factory, Peers, Spawned
+from refimpl.testing.conformance import GROUPS
+from refimpl.testing.conformance.checks import CHECKS, Check, Skipped, run_group
+from refimpl.testing.conformance.factory import Factory, Peers, Spawned
+from refimpl.testing.conformance.stress_events import stress_event_channels
+from refimpl.testing.conformance.stress_grants import stress_grants
 from refimpl.testing.hostile import DataRing
 from refimpl.testing.hostile_backend import HostileBackend
 from refimpl.testing.hostile_frontend import HostileFrontend
-from refimpl.testing.stress_events import stress_event_channels
-from refimpl.testing.stress_grants import stress_grants
 
 __all__ = [
     "CHECKS",
@@ -54,26 +42,6 @@ __all__ = [
     "stress_event_channels",
     "stress_grants",
 ]
-
-#: The modules whose checks are listed; to import one is to list its checks.
-_MODULES = (
-    grants,
-    grant_refusals,
-    grant_endings,
-    event_channels,
-    ports,
-    waiting,
-    store,
-    store_domains,
-    death,
-    fork,
-    leaks,
-)
-
-#: The groups of checks, in order.
-GROUPS = ("grants", "event_channels", "store", "death", "fork", "leaks")
-
-CHECKS.sort(key=lambda check: GROUPS.index(check.group))
 
 
 def check_grants(factory: Factory) -> list[str]:

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 
 from refimpl.errors import GrantRefused, PortRefused
 from refimpl.platform import PAGE_SIZE, Platform, StoreView
-from refimpl.testing.checks import check, demand, demand_equal, refused
-from refimpl.testing.factory import Factory, Peers, Spawned
-from refimpl.testing.grant_endings import grant_all
-from refimpl.testing.grants import ZEROES, fill, is_refused, pattern, read_mapped
-from refimpl.testing.store import workplace
+from refimpl.testing.conformance.checks import check, demand, demand_equal, refused
+from refimpl.testing.conformance.factory import Factory, Peers, Spawned
+from refimpl.testing.conformance.grant_endings import grant_all
+from refimpl.testing.conformance.grants import ZEROES, fill, is_refused, pattern, read_mapped
+from refimpl.testing.conformance.store_nodes import workplace
 
 SPAWNING = ("can_spawn_domain",)
 DYING = ("can_spawn_domain", "process_is_domain", "first_is_privileged")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from refimpl.errors import GrantRefused
 from refimpl.platform import PAGE_SIZE, GrantedPages, MappedPages, Platform
-from refimpl.testing.factory import Factory
+from refimpl.testing.conformance.factory import Factory
 
 # Words of the granter's control page, each on a cache line of its own but for the refs.
 ROUND, ENDING, ENDED, REFS = 0, 16, 32, 48

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from refimpl.platform import PAGE_SIZE, GrantedPages, MappedPages, Platform
-from refimpl.testing.factory import Factory
+from refimpl.testing.conformance.factory import Factory
 
 WORDS_PER_CHANNEL = 16  # a cache line each
 MAXIMUM_CHANNELS = PAGE_SIZE // 4 // WORDS_PER_CHANNEL

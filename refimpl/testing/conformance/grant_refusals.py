@@ -9,9 +9,9 @@ import random
 
 from refimpl.errors import GrantRefused, LimitReached
 from refimpl.platform import GrantedPages
-from refimpl.testing.checks import check, demand, demand_equal, refused
-from refimpl.testing.factory import Factory, Peers
-from refimpl.testing.grants import ZEROES, fill, is_refused, pattern, read_mapped
+from refimpl.testing.conformance.checks import check, demand, demand_equal, refused
+from refimpl.testing.conformance.factory import Factory, Peers
+from refimpl.testing.conformance.grants import ZEROES, fill, is_refused, pattern, read_mapped
 
 
 @check("grants")

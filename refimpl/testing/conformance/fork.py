@@ -12,9 +12,9 @@ from typing import Any
 
 from refimpl.errors import ForkedDomain
 from refimpl.platform import GrantedPages, MappedPages, Platform, Watch
-from refimpl.testing.checks import Work, check, demand_equal
-from refimpl.testing.factory import Peers
-from refimpl.testing.grants import fill, pattern, read_mapped
+from refimpl.testing.conformance.checks import Work, check, demand_equal
+from refimpl.testing.conformance.factory import Peers
+from refimpl.testing.conformance.grants import fill, pattern, read_mapped
 
 
 def in_forked_child(function: Callable[[], Any], patience: float) -> Any:

@@ -4,7 +4,7 @@ The suite runs unchanged on every platform because it asks a :class:`Factory` fo
 
 - :meth:`Factory.peers` gives two or three live domains, each the others' peer. The first is always in this process
   (memory is looked at byte by byte through it); the others may be in this process too, or in processes of their own,
-  or in another Xen domain, behind a :class:`~refimpl.testing.remote.RemotePlatform`. Domain 0, where there is one, is
+  or in another Xen domain, behind a :class:`RemotePlatform`. Domain 0, where there is one, is
   the first.
 - :meth:`Factory.spawn` gives a domain in another process, which can be killed.
 - the capabilities (``distinct_domids``, ``process_is_domain``...) say what the surroundings cannot show: one Xen domain

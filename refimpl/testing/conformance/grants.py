@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from refimpl.errors import GrantRefused
 from refimpl.platform import PAGE_SIZE, GrantedPages, Platform
-from refimpl.testing.checks import check, demand, demand_equal
-from refimpl.testing.factory import Peers
+from refimpl.testing.conformance.checks import check, demand, demand_equal
+from refimpl.testing.conformance.factory import Peers
 
 ZEROES = bytes(PAGE_SIZE)
 

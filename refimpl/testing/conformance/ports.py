@@ -6,8 +6,8 @@ Spec: every event channel of the document.
 from __future__ import annotations
 
 from refimpl.errors import LimitReached, PortRefused
-from refimpl.testing.checks import Work, check, demand, demand_equal, refused
-from refimpl.testing.factory import Factory, Peers
+from refimpl.testing.conformance.checks import Work, check, demand, demand_equal, refused
+from refimpl.testing.conformance.factory import Factory, Peers
 
 
 @check("event_channels")

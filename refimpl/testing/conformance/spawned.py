@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
-from refimpl.testing.factory import Spawned
-from refimpl.testing.remote import PATIENCE, RemotePlatform
+from refimpl.testing.conformance.factory import Spawned
+from refimpl.testing.conformance.remote import PATIENCE, RemotePlatform
 
 
 class SpawnedProcess(Spawned):
@@ -20,7 +20,7 @@ class SpawnedProcess(Spawned):
     def __init__(self, function: str, options: Mapping[str, object]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "refimpl.testing.agent", str(theirs.fileno())]
+            command = [sys.executable, "-m", "refimpl.testing.conformance.agent", str(theirs.fileno())]
             self._process = subprocess.Popen(
                 [*command, function, json.dumps(dict(options))], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
             )

@@ -2,7 +2,7 @@
 
 Messages are pickles, each way ``(number, ...)``. What cannot travel (grants, maps, watches) stays here under a number
 and travels as that (pickle's persistent ids). Requests run in threads, so that one may wait while others go on. The
-other side is :mod:`refimpl.testing.remote`; both are one user's own processes, so pickles are safe between them.
+other side is ``remote``; both are one user's own processes, so pickles are safe between them.
 """
 
 from __future__ import annotations

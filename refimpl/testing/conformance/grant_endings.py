@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from refimpl.errors import GrantRefused, LimitReached
 from refimpl.platform import PAGE_SIZE, GrantedPages, MappedPages, Platform
-from refimpl.testing.checks import check, demand, demand_equal, refused
-from refimpl.testing.factory import Factory, Peers
-from refimpl.testing.grants import ZEROES, fill, is_refused, pattern, read_mapped
+from refimpl.testing.conformance.checks import check, demand, demand_equal, refused
+from refimpl.testing.conformance.factory import Factory, Peers
+from refimpl.testing.conformance.grants import ZEROES, fill, is_refused, pattern, read_mapped
 
 
 def grant_all(granter: Platform, peer: int, page_count: int = 1) -> int:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from refimpl.errors import GrantRefused
-from refimpl.testing.checks import check, demand
-from refimpl.testing.factory import Factory, Peers
-from refimpl.testing.grants import fill
+from refimpl.testing.conformance.checks import check, demand
+from refimpl.testing.conformance.factory import Factory, Peers
+from refimpl.testing.conformance.grants import fill
 
 
 class Holdings(NamedTuple):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from refimpl.testing.factory import Factory
+from refimpl.testing.conformance.factory import Factory
 
 
 class Skipped(Exception):
@@ -24,8 +24,8 @@ class Skipped(Exception):
 class Check:
     """One conformance check.
 
-    ``peers`` live domains are handed to ``function`` (as one :class:`~refimpl.testing.factory.Peers`); with 0 it gets
-    the factory. ``needs`` names the factory's capabilities without which the check is skipped.
+    ``peers`` live domains are handed to ``function``, as one :class:`Peers`; with 0 it gets the factory. ``needs``
+    names the factory's capabilities without which the check is skipped.
     """
 
     group: str

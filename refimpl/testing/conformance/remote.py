@@ -17,7 +17,7 @@ from typing import Any
 from refimpl.errors import DomainClosed, Misuse
 from refimpl.fence import fences
 from refimpl.platform import GrantedPages, MappedPages, Platform, Result, Store, StoreView, Watch
-from refimpl.testing.agent import PLATFORM, STORE, dump, load
+from refimpl.testing.conformance.agent import PLATFORM, STORE, dump, load
 
 #: Seconds after which a request to an agent is called lost, beyond the time the request itself asks for.
 PATIENCE = 60.0
@@ -226,7 +226,7 @@ class RemoteStore(Store):
 
 
 class RemotePlatform(Platform):
-    """A domain elsewhere, behind a connection to its :class:`~refimpl.testing.agent.Agent`."""
+    """A domain elsewhere, behind a connection to its :class:`~refimpl.testing.conformance.agent.Agent`."""
 
     def __init__(self, connection: Connection) -> None:
         self.link = Link(connection)

@@ -10,8 +10,8 @@ import signal
 import threading
 import time
 
-from refimpl.testing.checks import Skipped, Work, check, demand, demand_equal
-from refimpl.testing.factory import Peers
+from refimpl.testing.conformance.checks import Skipped, Work, check, demand, demand_equal
+from refimpl.testing.conformance.factory import Peers
 
 
 @check("event_channels")

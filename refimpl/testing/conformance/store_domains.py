@@ -11,9 +11,9 @@ from functools import partial
 
 from refimpl.errors import StoreAccessRefused, StoreError, StoreLost, StoreQuotaReached
 from refimpl.platform import Platform, StoreView, Watch
-from refimpl.testing.checks import Work, check, demand, demand_equal, refused
-from refimpl.testing.factory import Factory, Peers
-from refimpl.testing.store import workplace
+from refimpl.testing.conformance.checks import Work, check, demand, demand_equal, refused
+from refimpl.testing.conformance.factory import Factory, Peers
+from refimpl.testing.conformance.store_nodes import workplace
 
 
 def flush(platform: Platform, patience: float) -> None:
@@ -234,12 +234,12 @@ def quota_keeps_a_guest_from_filling_the_store(peers: Peers) -> None:
     with workplace(beta) as path:
 
         def create() -> int:
-            for number in range(20_000):
+            for number in range(5000):
                 try:
                     beta.store.write(f"{path}/{number}", b"1")
                 except StoreQuotaReached:
                     return number
-            raise AssertionError("20000 nodes of one guest and no quota")
+            raise AssertionError("5000 nodes of one guest and no quota")
 
         number = create()
         beta.store.remove(f"{path}/0")

@@ -1,0 +1,135 @@
+"""Record a test run: prepare the code, collect what each marked test reached, write the evidence.
+
+Loaded by the pytest plugin only when ``--evidence`` asks for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from refimpl.speclink import catalogue as catalogue_module
+from refimpl.speclink import citations, evidence, instrument, loader, probe, uses
+from refimpl.speclink.markers import MARKERS
+
+_CHILD_PATH = str(Path(__file__).with_name("child"))
+
+
+class Recording:
+    """One recorded run, in the process that starts it."""
+
+    def __init__(self, project: Path, file: Path, platform: str) -> None:
+        self.project = project
+        self.file = file
+        self.platform = platform
+        self.results: list[dict[str, Any]] = []
+        self.folder = Path(tempfile.mkdtemp(prefix="refimpl-evidence-"))
+        self._environment = {name: os.environ.get(name) for name in ("PYTHONPATH", probe.FOLDER_VARIABLE)}
+        catalogue = catalogue_module.load(project)
+        sources = citations.scan(project, catalogue)
+        self._citations = [c for source in sources for c in source.citations]
+        self._digests = {
+            c.key: c.statement.digest(source.text.splitlines()) for source in sources for c in source.citations
+        }
+        self._uses = uses.Uses(project)
+        self._carriers = {c: self._uses.carriers(c) for c in self._citations if c.is_definition}
+        self._users = {c: self._uses.statements_naming(n) for c, n in self._carriers.items()}
+        self._sources = self._prepare()
+
+    def _prepare(self) -> dict[str, str]:
+        """Write the prepared code; return the hash of each file that cites."""
+        keys = {c.key for c in self._citations if not c.is_definition}
+        keys.update(key for users in self._users.values() for key in users)
+        plan: dict[str, list[int]] = {}
+        for key in keys:
+            path, _, line = key.rpartition(":")
+            plan.setdefault(path, []).append(int(line))
+        instrument.prepare(self.project, plan, self.folder)
+        cited = {c.path for c in self._citations}
+        return {path: _sha256(self.project / path) for path in sorted(cited)}
+
+    def start(self) -> None:
+        """From now on this process and those it starts import prepared code."""
+        os.environ[probe.FOLDER_VARIABLE] = str(self.folder)
+        paths = [_CHILD_PATH, *filter(None, [os.environ.get("PYTHONPATH")])]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+        join(str(self.folder))
+
+    def finish(self, *, is_whole: bool) -> int:
+        """Write the evidence and clean up; return how many tests are in it. ``is_whole``: no test was left out."""
+        tests = [self._of_test(result) for result in sorted(self.results, key=lambda r: str(r["test"]))]
+        evidence.write(
+            self.file,
+            evidence.Evidence(
+                platform=self.platform,
+                commit=evidence.commit(self.project),
+                is_whole=is_whole,
+                sources=self._sources,
+                test_sources={p: _sha256(self.project / p) for p in sorted({t.path for t in tests})},
+                statements={key: self._digests[key] for test in tests for key in test.ran},
+                tests=tests,
+            ),
+        )
+        self.stop()
+        return len(tests)
+
+    def stop(self) -> None:
+        """Undo :meth:`start` and remove the folder."""
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, loader.PreparedFinder)]
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _of_test(self, result: dict[str, Any]) -> evidence.TestEvidence:
+        """Turn what a worker sent into evidence: the citing statements that were reached, definitions by their use."""
+        reached = set(result["reached"])
+        path, _, function = str(result["test"]).partition("[")[0].partition("::")
+        named = self._uses.names_in_test(path, function)
+        ids = {id for kind in MARKERS for id in result[kind]}
+        ran = set()
+        for citation in self._citations:
+            if citation.id not in ids and not ids & set(citation.errata):
+                continue
+            if not citation.is_definition:
+                if citation.key in reached:
+                    ran.add(citation.key)
+            elif self._carriers[citation] & named or reached.intersection(self._users[citation]):
+                ran.add(citation.key)
+        return evidence.TestEvidence(
+            test=str(result["test"]),
+            platform=str(result["platform"] or self.platform),
+            spec=tuple(result["spec"]),
+            erratum=tuple(result["erratum"]),
+            security=tuple(result["security"]),
+            ran=tuple(sorted(ran)),
+        )
+
+
+def join(folder: str) -> None:
+    """Import prepared code in this process, unless it does so already."""
+    if not any(isinstance(finder, loader.PreparedFinder) for finder in sys.meta_path):
+        loader.install(folder)
+
+
+def file_name_of(test: str) -> str:
+    """Return a name for the files of a test's children."""
+    return hashlib.sha256(test.encode()).hexdigest()[:16]
+
+
+def reached_so_far(test: str, here: Iterable[str]) -> list[str]:
+    """Return what a test has reached, in this process and in its children."""
+    folder = os.environ.get(probe.FOLDER_VARIABLE, "")
+    return sorted({*here, *(probe.of_children(folder, test) if folder else ())})
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

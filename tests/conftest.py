@@ -6,11 +6,16 @@ import os
 import shutil
 import struct
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+
+from refimpl.store.client import StoreClient
+from refimpl.testing.running_store import running_store
 
 XENSTORED = Path("/usr/lib/xen-4.17/bin/xenstored")
 STAND_IN_FOR_XEN = Path(__file__).parent / "shm" / "store" / "xenstored_without_xen.c"
@@ -21,10 +26,7 @@ DEATHS = 60000
 
 
 class RealXenstored:
-    """Debian's own xenstored, running without Xen; every client of ``path`` is domain 0.
-
-    ``add_domain`` lets domain 0 introduce a domid, ``kill_domain`` lets that domain die as Xen would tell it.
-    """
+    """Debian's own xenstored, running without Xen; every client of ``path`` is domain 0."""
 
     def __init__(self, folder: Path, stand_in: Path) -> None:
         self.folder = folder
@@ -50,17 +52,15 @@ class RealXenstored:
             gate.wait(0.005)
         raise AssertionError("xenstored did not open its socket")
 
-    def environment(self) -> dict[str, str]:
-        """Return the environment in which Debian's xenstore tools speak to this server."""
-        return {**os.environ, "XENSTORED_PATH": self.path, "XENSTORED_RUNDIR": str(self.folder)}
-
-    def add_domain(self, domid: int) -> None:
-        """Let the domain exist, so that domain 0 may introduce it."""
+    def introduce(self, domid: int) -> None:
+        """Let the domain exist and be introduced."""
         (self.folder / f"ring-{domid}").write_bytes(bytes(4096))
         (self.folder / f"dead-{domid}").unlink(missing_ok=True)
+        with closing(StoreClient.connect(self.path)) as store:
+            store._requests.introduce_domain(domid, 1, domid)
 
     def kill_domain(self, domid: int) -> None:
-        """Let the domain die."""
+        """Let the domain die, as Xen would tell it."""
         (self.folder / f"dead-{domid}").touch()
         with open(self.folder / "events", "wb", buffering=0) as events:
             events.write(struct.pack("=I", DEATHS))
@@ -95,3 +95,32 @@ def real_xenstored(xen_stand_in: Path, tmp_path: Path) -> Iterator[RealXenstored
     server = RealXenstored(folder, xen_stand_in)
     yield server
     server.close()
+
+
+class OwnServer:
+    """The project's server, with what :class:`RealXenstored` offers."""
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        self._stack = stack
+        self._store = stack.enter_context(running_store(folder))
+        self.path = str(self._store)
+
+    def introduce(self, domid: int) -> None:
+        self._store.identity(domid)
+
+    def kill_domain(self, domid: int) -> None:
+        self._store.release(domid)
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture(params=["Debian's", "ours"])
+def store_server(request: pytest.FixtureRequest) -> Iterator[RealXenstored | OwnServer]:
+    """Run a store for one test: ``path``, ``introduce``, ``kill_domain``, and ``close`` which ends the server."""
+    if request.param == "Debian's":
+        yield request.getfixturevalue("real_xenstored")
+        return
+    with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="refimpl-") as folder:
+        yield OwnServer(stack, Path(folder))
+        stack.close()

@@ -20,9 +20,9 @@ PATIENCE = 60.0
 
 
 @pytest.fixture
-def connect(stack: ExitStack, real_xenstored) -> Iterator[Callable[[], StoreClient]]:
+def connect(stack: ExitStack, store_server) -> Iterator[Callable[[], StoreClient]]:
     def connect() -> StoreClient:
-        return stack.enter_context(closing(StoreClient.connect(real_xenstored.path, timeout=PATIENCE)))
+        return stack.enter_context(closing(StoreClient.connect(store_server.path, timeout=PATIENCE)))
 
     return connect
 
@@ -134,7 +134,7 @@ def test_watches_are_told_of_everything_below(connect) -> None:
     relative.cancel()
 
 
-def test_domains_come_and_go(connect, real_xenstored) -> None:
+def test_domains_come_and_go(connect, store_server) -> None:
     store = connect()
     events: list[str] = []
     woken = threading.Condition()
@@ -153,11 +153,10 @@ def test_domains_come_and_go(connect, real_xenstored) -> None:
     await_events("@releaseDomain", 1)
     assert store.is_introduced(0)
     assert not store.is_introduced(5)
-    real_xenstored.add_domain(5)
-    store._requests.introduce_domain(5, 1, 5)
+    store_server.introduce(5)
     await_events("@introduceDomain", 2)
     assert store.is_introduced(5)
-    real_xenstored.kill_domain(5)
+    store_server.kill_domain(5)
     await_events("@releaseDomain", 2)
     assert not store.is_introduced(5)
 
@@ -243,7 +242,7 @@ def test_eight_threads_of_mixed_calls_lose_no_answer(connect) -> None:
         assert list(pool.map(work, range(8))) == [150] * 8
 
 
-def test_the_server_is_killed_while_requests_wait(connect, real_xenstored) -> None:
+def test_the_server_is_killed_while_requests_wait(connect, store_server) -> None:
     store = connect()
     lost = threading.Event()
     store.on_lost(lost.set)
@@ -257,16 +256,16 @@ def test_the_server_is_killed_while_requests_wait(connect, real_xenstored) -> No
     with ThreadPoolExecutor(8) as pool:
         workers = [pool.submit(work, own) for own in range(8)]
         running.wait(PATIENCE)
-        real_xenstored.close()
+        store_server.close()
         for worker in workers:
             assert isinstance(worker.exception(PATIENCE), StoreLost)
     assert lost.wait(PATIENCE)
 
 
-def test_another_client_s_nonsense_is_not_ours(connect, real_xenstored) -> None:
+def test_another_client_s_nonsense_is_not_ours(connect, store_server) -> None:
     store = connect()
     with socket.socket(socket.AF_UNIX) as rude:
-        rude.connect(real_xenstored.path)
+        rude.connect(store_server.path)
         rude.sendall(b"\xff" * 64)
     store.write("/t", b"v")
     assert store.read("/t") == b"v"

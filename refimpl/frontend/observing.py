@@ -1,0 +1,87 @@
+"""What a program can see of the protocol: each step as it happens, and sums.
+
+Spec: every section; each event names its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from refimpl.commands.message import Command
+
+
+class Event(NamedTuple):
+    """One step of the protocol: the document's ``section`` it comes from, and in a line what happened."""
+
+    section: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"[{self.section}] {self.what}"
+
+
+#: Called at each step, in the thread that does it: it must not block nor use the frontend.
+Observer = Callable[[Event], None]
+
+STATE_MACHINE = "State Machine"
+FRONTEND_NODES = "Frontend XenBus Nodes"
+BACKEND_NODES = "Backend XenBus Nodes"
+DATA_RING = "Workflow"
+
+#: The section of each command.
+SECTION_OF = {command: command.name.capitalize() for command in Command}
+
+
+@dataclass
+class Statistics:
+    """What crossed, so far: ``commands`` by name, bytes of the data rings, events both ways."""
+
+    commands: Counter[str] = field(default_factory=Counter)
+    connections: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    notifications_sent: int = 0
+    notifications_received: int = 0
+
+
+class Tally:
+    """The sums of what has ended; live connections keep their own, under their own lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sums = Statistics()
+
+    def add_connection(self) -> None:
+        """Count a data ring set up."""
+        with self._lock:
+            self._sums.connections += 1
+
+    def add(self, *, sent: int = 0, received: int = 0, notifications: int = 0) -> None:
+        """Add bytes sent and received and notifications sent."""
+        with self._lock:
+            self._sums.bytes_sent += sent
+            self._sums.bytes_received += received
+            self._sums.notifications_sent += notifications
+
+    def add_command(self, command: int, *, notified: bool) -> None:
+        """Count a request sent, and its notification."""
+        with self._lock:
+            self._sums.commands[Command(command).name] += 1
+            self._sums.notifications_sent += notified
+
+    def snapshot(self) -> Statistics:
+        """Return a copy of the sums."""
+        with self._lock:
+            sums = self._sums
+            return Statistics(
+                sums.commands.copy(),
+                sums.connections,
+                sums.bytes_sent,
+                sums.bytes_received,
+                sums.notifications_sent,
+                sums.notifications_received,
+            )

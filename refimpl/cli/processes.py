@@ -1,0 +1,94 @@
+"""Child processes that never outlive us, each a ``refimpl`` command of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import IO
+
+from refimpl.errors import RefimplError
+
+_PR_SET_PDEATHSIG = 1
+_START_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+
+
+def _die_with_parent(parent: int) -> None:
+    """In the child, before exec: be killed when the parent is, so that nothing is left running."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # It died before that took effect.
+        os._exit(1)
+
+
+class Child:
+    """A running ``refimpl`` command; use it as a context manager, or :meth:`stop` it."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        waits_until_ready: bool = False,
+        stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+        stdout: int | IO[bytes] | None = None,
+    ) -> None:
+        self.name = arguments[0]
+        command = [sys.executable, "-m", "refimpl", *arguments]
+        read_end, write_end = os.pipe()
+        try:
+            if waits_until_ready:
+                command += ["--ready-fd", str(write_end)]
+            parent = os.getpid()
+            self.process = subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=stdout,
+                pass_fds=(write_end,) if waits_until_ready else (),
+                preexec_fn=lambda: _die_with_parent(parent),
+                start_new_session=True,  # Ctrl-C is the parent's; it stops us in its own order.
+            )
+            os.close(write_end)
+            write_end = -1
+            if waits_until_ready:
+                self._wait_until_ready(read_end)
+        finally:
+            os.close(read_end)
+            if write_end >= 0:
+                os.close(write_end)
+
+    def _wait_until_ready(self, read_end: int) -> None:
+        readable, _, _ = select.select([read_end], [], [], _START_SECONDS)
+        if readable and os.read(read_end, 16):
+            return
+        self.stop()
+        raise RefimplError(f"`refimpl {self.name}` did not start; it said why above")
+
+    def stop(self, timeout: float = _STOP_SECONDS) -> int:
+        """End it as Ctrl-C would, by force if it does not; return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.process.wait()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def wait_for_any(children: Sequence[Child], stop_descriptor: int) -> Child | None:
+    """Wait until one of the children ends and return it, or None when ``stop_descriptor`` becomes readable."""
+    descriptors = {os.pidfd_open(child.process.pid): child for child in children}
+    try:
+        readable, _, _ = select.select([*descriptors, stop_descriptor], [], [])
+        return next((descriptors[d] for d in readable if d in descriptors), None)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)

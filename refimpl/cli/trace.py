@@ -1,0 +1,111 @@
+"""A backend's work, printed as it happens: each step with the section of the document it comes from."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from refimpl.backend import Observer
+from refimpl.commands import steps
+from refimpl.commands.address_format import InternetAddress
+from refimpl.commands.error_numbers import name_of
+from refimpl.commands.expanding import command_name
+from refimpl.commands.steps import Step
+from refimpl.errors import CommandRefused
+from refimpl.xenstore.state_machine import XenbusState
+
+STATE_MACHINE = "State Machine"
+EXPANDING = "Expanding the protocol"
+
+_WORDS: dict[type, Callable[[Any], str]] = {
+    steps.ReserveId: lambda s: f"claim id {s.id:#x}",
+    steps.OpenSocket: lambda s: f"make socket {s.id:#x}",
+    steps.FindSocket: lambda s: f"look up socket {s.id:#x}",
+    steps.FindSocketIfAny: lambda s: f"look up socket {s.id:#x}",
+    steps.ConnectSocket: lambda s: f"connect it to {s.address}",
+    steps.AcceptConnection: lambda s: f"wait for a connection, accept it as {s.id_new:#x}",
+    steps.MapIndexesPage: lambda s: f"map the indexes page, ref {s.ref}",
+    steps.MapDataRing: lambda _: "map the data ring's grants",
+    steps.BindEventChannel: lambda s: f"bind event channel {s.evtchn}",
+    steps.StartDataRing: lambda _: "let data flow",
+    steps.BindSocket: lambda s: f"bind it to {s.address}",
+    steps.ListenOnSocket: lambda s: f"listen, backlog {s.backlog}",
+    steps.WaitForConnection: lambda _: "wait until a connection is queued",
+    steps.AnswerPending: lambda _: "answer what waits on it",
+    steps.DrainOutput: lambda _: "send what is in out",
+    steps.CloseSocket: lambda _: "close the socket",
+    steps.UnmapDataRing: lambda _: "unmap the data ring",
+    steps.UnmapIndexesPage: lambda _: "unmap the indexes page",
+    steps.UnbindEventChannel: lambda _: "unbind the event channel",
+    steps.ForgetSocket: lambda s: f"forget socket {s.entry.id:#x}",
+}
+
+
+class Trace(Observer):
+    """Prints what the backend does, a line an event, as text or as JSON; ``with_steps`` also each step of a command."""
+
+    def __init__(self, *, as_json: bool, with_steps: bool) -> None:
+        self._as_json = as_json
+        self._with_steps = with_steps
+        self._began: dict[int, float] = {}
+
+    def state_changed(self, guest: int, state: XenbusState) -> None:
+        self._print(guest, STATE_MACHINE, f"backend goes to {state.name.title().replace('_', '')}", state=int(state))
+
+    def request_taken(self, guest: int, request: Any) -> None:
+        self._began[id(request)] = time.monotonic()
+        if self._with_steps:
+            self._print(guest, _section(request), f"takes {_call(request)}", **_fields(request))
+
+    def step_begun(self, guest: int, request: Any, step: Step) -> None:
+        if self._with_steps:
+            self._print(guest, _section(request), _WORDS[type(step)](step), step=type(step).__name__)
+
+    def response_put(self, guest: int, request: Any, ret: int, reason: str) -> None:
+        seconds = time.monotonic() - self._began.pop(id(request), time.monotonic())
+        result = "0" if ret == 0 else f"{name_of(ret)} ({reason})"
+        what = f"answers {result}" if self._with_steps else f"{_call(request)} = {result} <{seconds:.6f}>"
+        self._print(guest, _section(request), what, ret=ret, reason=reason, seconds=seconds, **_fields(request))
+
+    def warned(self, guest: int, message: str) -> None:
+        self._print(guest, "", f"warning: {message}", warning=message)
+
+    def _print(self, guest: int, section: str, what: str, **fields: Any) -> None:
+        if self._as_json:
+            line = json.dumps({"who": "backend", "guest": guest, "section": section, "what": what, **fields})
+        else:
+            line = f"guest {guest:<4} {section:<16} {what}"
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+def _section(request: Any) -> str:
+    name = command_name(request.cmd)
+    return EXPANDING if name == "unknown" else name.capitalize()
+
+
+def _fields(request: Any) -> dict[str, Any]:
+    """Return the request's members for a program: the address decoded, the command by name."""
+    fields = {name: getattr(request, name) for name in type(request).LAYOUT.value_names}
+    fields["cmd"] = command_name(request.cmd)
+    if "addr" in fields:
+        fields["addr"] = _address(fields["addr"], fields["len"])
+    return {"request": fields}
+
+
+def _call(request: Any) -> str:
+    """Return the request as a call: ``CONNECT(id=0x1, addr=1.2.3.4:80, ref=8, evtchn=3)``."""
+    members = _fields(request)["request"]
+    hidden = ("req_id", "cmd", "len", "flags")
+    shown = (f"{n}={v:#x}" if n in ("id", "id_new") else f"{n}={v}" for n, v in members.items() if n not in hidden)
+    return f"{members['cmd']}({', '.join(shown)})"
+
+
+def _address(addr: bytes, length: int) -> str:
+    try:
+        return str(InternetAddress.from_request(addr, length))
+    except CommandRefused:
+        return f"{addr[:16].hex()} len {length}"

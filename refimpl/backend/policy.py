@@ -73,7 +73,7 @@ def _parse_network(text: str, network: str) -> ipaddress.IPv4Network | str | Non
 def _parse_ports(text: str, ports: str) -> range:
     first, dash, last = ports.partition("-")
     try:
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not ports.isascii() or not first.isdigit() or (dash and not last.isdigit()):
             raise ValueError
         parsed = range(int(first), int(last if dash else first) + 1)
     except ValueError:

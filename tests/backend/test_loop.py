@@ -1,0 +1,107 @@
+"""The event loop: edges, timers, work from other threads."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from refimpl.backend.loop import SOCKET_EVENTS, EventLoop
+
+
+@pytest.fixture
+def loop() -> Iterator[EventLoop]:
+    loop = EventLoop()
+    yield loop
+    loop.close()
+
+
+def test_a_descriptor_is_called_once_an_edge(loop: EventLoop) -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        masks: list[int] = []
+        loop.watch(left.fileno(), SOCKET_EVENTS, masks.append)
+        loop.run_once(1)
+        right.send(b"x")
+        loop.run_once(1)
+        loop.run_once(0)
+        assert [bool(mask & select.EPOLLIN) for mask in masks] == [False, True]
+        loop.unwatch(left.fileno())
+        right.send(b"y")
+        loop.run_once(0)
+        assert len(masks) == 2
+
+
+def test_unwatching_what_is_not_watched_is_nothing(loop: EventLoop) -> None:
+    loop.unwatch(12345)
+
+
+def test_a_callback_that_closes_another_descriptor_of_the_same_turn_stops_its_callback(loop: EventLoop) -> None:
+    pairs = [socket.socketpair() for _ in range(2)]
+    called: list[int] = []
+
+    def close_the_other(mine: int) -> None:
+        called.append(mine)
+        loop.unwatch(pairs[1 - mine][0].fileno())
+
+    for index, (left, right) in enumerate(pairs):
+        right.send(b"x")
+        loop.watch(left.fileno(), select.EPOLLIN, lambda _mask, index=index: close_the_other(index))
+    loop.run_once(1)
+    assert len(called) == 1
+    for left, right in pairs:
+        left.close()
+        right.close()
+
+
+def test_work_asked_for_within_a_turn_waits_for_the_next(loop: EventLoop) -> None:
+    done: list[str] = []
+    loop.call_soon(lambda: (done.append("first"), loop.call_soon(lambda: done.append("second"))))
+    loop.run_once(0)
+    assert done == ["first"]
+    loop.run_once(0)
+    assert done == ["first", "second"]
+
+
+def test_timers_run_in_the_order_they_are_due_and_cancelled_ones_never(loop: EventLoop) -> None:
+    done: list[str] = []
+    loop.call_later(0.002, lambda: done.append("late"))
+    loop.call_later(0.0, lambda: done.append("early"))
+    cancelled = loop.call_later(0.001, lambda: done.append("never"))
+    cancelled.cancel()
+    cancelled.cancel()
+    while "late" not in done:
+        loop.run_once()
+    assert done == ["early", "late"]
+
+
+def test_many_cancelled_timers_do_not_wake_the_loop(loop: EventLoop) -> None:
+    for _ in range(100):
+        loop.call_later(0.0, lambda: None).cancel()
+    assert loop._wait_seconds(5.0) == 5.0
+
+
+def test_threads_hand_work_over_and_stop_the_loop(loop: EventLoop) -> None:
+    done: list[int] = []
+
+    def hand_over() -> None:
+        for number in range(100):
+            loop.call_from_thread(lambda number=number: done.append(number))
+        loop.call_from_thread(loop.stop)
+
+    thread = threading.Thread(target=hand_over)
+    thread.start()
+    loop.run()
+    thread.join()
+    assert done == list(range(100))
+
+
+def test_closing_gives_its_descriptors_back() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        EventLoop().close()
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,213 @@
+"""Servers to ask: ours, and Debian's C xenstored with no Xen beneath it; clients that speak as any domain."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from refimpl.fence import fences
+from refimpl.store.wire import Operation
+from refimpl.testing.raw_store_client import RawStoreClient
+from refimpl.testing.running_store import running_store
+
+XENSTORED = Path("/usr/lib/xen-4.17/bin/xenstored")
+XENCTRL_HEADER = Path("/usr/include/xenctrl.h")
+STAND_IN = Path(__file__).with_name("xenstored_without_xen.c")
+
+RING_BYTES = 1024
+REQUESTS_AT, REPLIES_AT = 0, RING_BYTES
+#: The page's four indexes, as 32-bit words.
+REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD = range(512, 516)
+
+
+class RingStream:
+    """A guest's ring page, with what a connected socket offers. See xenstored_without_xen.c for the files."""
+
+    def __init__(self, folder: Path, domid: int) -> None:
+        self.domid = domid
+        self.timeout = None
+        page_file = folder / f"ring-{domid}"
+        page_file.write_bytes(bytes(mmap.PAGESIZE))
+        with page_file.open("r+b") as file:
+            self.page = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+        self.words = memoryview(self.page).cast("I")
+        wake = folder / f"wake-{domid}"
+        if not wake.exists():
+            os.mkfifo(wake)
+        self.wake = os.open(wake, os.O_RDWR | os.O_NONBLOCK)
+        self.events = os.open(folder / "events", os.O_WRONLY)
+
+    def settimeout(self, seconds):
+        self.timeout = seconds
+
+    def _notify(self):
+        os.write(self.events, struct.pack("I", self.domid))
+
+    def _wait(self):
+        if not select.select([self.wake], [], [], self.timeout)[0]:
+            raise TimeoutError
+        os.read(self.wake, 4096)
+
+    def sendall(self, data):
+        while data:
+            produced = self.words[REQ_PROD]
+            room = RING_BYTES - ((produced - self.words[REQ_CONS]) % 2**32)
+            if not room:
+                self._wait()
+                continue
+            at = produced % RING_BYTES
+            piece = data[: min(room, RING_BYTES - at)]
+            self.page[REQUESTS_AT + at : REQUESTS_AT + at + len(piece)] = piece
+            fences().full()
+            self.words[REQ_PROD] = (produced + len(piece)) % 2**32
+            self._notify()
+            data = data[len(piece) :]
+
+    def recv(self, size):
+        while not (there := (self.words[RSP_PROD] - self.words[RSP_CONS]) % 2**32):
+            self._wait()
+        fences().full()
+        consumed = self.words[RSP_CONS]
+        at = consumed % RING_BYTES
+        piece = self.page[REPLIES_AT + at : REPLIES_AT + at + min(size, there, RING_BYTES - at)]
+        fences().full()
+        self.words[RSP_CONS] = (consumed + len(piece)) % 2**32
+        self._notify()
+        return piece
+
+    def close(self):
+        self.words.release()
+        self.page.close()
+        os.close(self.wake)
+        os.close(self.events)
+
+
+class Ours:
+    """Our server: every domain has its socket."""
+
+    name = "ours"
+
+    def __init__(self, store) -> None:
+        self.store = store
+
+    def connect(self, domid=0):
+        return RawStoreClient.connect(self.store.identity(domid))
+
+
+class Real:
+    """Debian's C xenstored: domain 0 has its socket, a guest its ring. One connection a guest, as in Xen."""
+
+    name = "xenstored"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "socket"
+        self.log = (folder / "log").open("wb")
+        os.mkfifo(folder / "events")
+        environment = dict(
+            os.environ,
+            XENSTORED_RUNDIR=str(folder),
+            XENSTORED_ROOTDIR=str(folder),
+            XENSTORED_PATH=str(self.path),
+            LD_PRELOAD=str(folder / "stand_in.so"),
+        )
+        command = [XENSTORED, "--no-fork", "--internal-db", "--pid-file", folder / "pid"]
+        self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
+        self._wait_until_it_listens()
+
+    def _wait_until_it_listens(self):
+        deadline = time.monotonic() + 20
+        while True:
+            with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+                probe.connect(str(self.path))
+                return
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"xenstored did not start: {(self.folder / 'log').read_text()}")
+            time.sleep(0.01)
+
+    def connect(self, domid=0):
+        if domid == 0:
+            return RawStoreClient.connect(self.path)
+        guest = RawStoreClient(RingStream(self.folder, domid))
+        with self.connect() as toolstack:
+            reply = toolstack.request(Operation.INTRODUCE, b"%d\x001\x00%d\x00" % (domid, domid))
+            assert reply.error is None, reply
+        return guest
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+
+@pytest.fixture(scope="session")
+def stand_in():
+    """Compile the library that xenstored is started with, once a worker."""
+    if not XENSTORED.exists():
+        pytest.skip(f"needs {XENSTORED} (package xen-utils-4.17)")
+    if not XENCTRL_HEADER.exists():
+        pytest.skip(f"needs {XENCTRL_HEADER} (package libxen-dev)")
+    if shutil.which("gcc") is None:
+        pytest.skip("needs a C compiler (package gcc)")
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "stand_in.so"
+        subprocess.run(["gcc", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, STAND_IN], check=True)
+        yield library
+
+
+@pytest.fixture
+def short_path():
+    """Return a folder with a path short enough for the names of unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="xs") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def store(short_path):
+    """Return our server, running."""
+    with running_store(short_path) as store:
+        yield store
+
+
+@pytest.fixture
+def real_xenstored(stand_in, short_path):
+    """Return Debian's C xenstored, running."""
+    folder = short_path / "real"
+    folder.mkdir()
+    shutil.copy(stand_in, folder)
+    server = Real(folder)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["ours", "xenstored"])
+def server(request):
+    """Return each of the servers in turn."""
+    if request.param == "ours":
+        return Ours(request.getfixturevalue("store"))
+    return request.getfixturevalue("real_xenstored")
+
+
+@pytest.fixture
+def connect(server):
+    """Return ``connect(domid=0)``: a client of the server, speaking as the domain; closed after the test."""
+    with contextlib.ExitStack() as clients:
+        yield lambda domid=0: clients.enter_context(server.connect(domid))
+
+
+@pytest.fixture
+def client(store):
+    """Return ``client(domid=0)``: a client of our server, speaking as the domain; closed after the test."""
+    with contextlib.ExitStack() as clients:
+        yield lambda domid=0: clients.enter_context(RawStoreClient.connect(store.identity(domid)))

@@ -14,13 +14,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from refimpl.commands.accept import AcceptRequest
+from refimpl.commands.bind import BindRequest
+from refimpl.commands.connect import ConnectRequest
 from refimpl.commands.error_numbers import ErrorNumber
+from refimpl.commands.listen import ListenRequest
 from refimpl.commands.message import Command, Response
+from refimpl.commands.poll import PollRequest
+from refimpl.commands.release import ReleaseRequest
 from refimpl.commands.ring import RING_SLOTS, FrontRing
+from refimpl.commands.socket import SocketRequest
 from refimpl.errors import PeerViolation
-from refimpl.frontend.observing import SECTION_OF
+from refimpl.frontend.observing import SECTION_OF, describe
 
 if TYPE_CHECKING:
     from refimpl.frontend.device import Device
@@ -32,25 +39,7 @@ MOST_DEFERRABLE = RING_SLOTS - 2
 CONNECT_PATIENCE_SECONDS = 180.0
 
 
-class Request(Protocol):
-    """What the requests of all seven commands have."""
-
-    @property
-    def req_id(self) -> int:
-        """Pairs it with its response."""
-
-    @property
-    def cmd(self) -> int:
-        """The command."""
-
-    @property
-    def id(self) -> int:
-        """The socket."""
-
-    def to_bytes(self) -> bytes:
-        """The slot's 64 bytes."""
-
-
+Request = SocketRequest | ConnectRequest | ReleaseRequest | BindRequest | ListenRequest | AcceptRequest | PollRequest
 #: A request but for its req_id.
 MakeRequest = Callable[[int], Request]
 
@@ -141,7 +130,7 @@ class Calls:
                 device.platform.notify(self._port)  # RING-12
         device.tally.add_command(request.cmd, notified=must_notify)
         if device.observer is not None:
-            device.observe(SECTION_OF[call.command], f"request  {request}")
+            device.observe(SECTION_OF[call.command], describe(request))
         return call
 
     def wait(self, call: Call, deadline: float | None = None) -> bool:
@@ -214,7 +203,7 @@ class Calls:
         self._last_answer = time.monotonic()
         call.ret = response.ret if response.is_well_formed else int(ErrorNumber.EIO)  # SEC-F-4
         if self._device.observer is not None:
-            self._device.observe(SECTION_OF[call.command], f"response {response}")
+            self._device.observe(SECTION_OF[call.command], f"-> {response}")
 
     def _silent_at(self, call: Call) -> float:
         """Return when the backend, if it says nothing till then, is taken for dead."""

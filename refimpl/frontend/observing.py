@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from refimpl.commands.address_format import InternetAddress
 from refimpl.commands.message import Command
+from refimpl.layout import Structure
 
 
 class Event(NamedTuple):
@@ -34,6 +36,20 @@ DATA_RING = "Workflow"
 
 #: The section of each command.
 SECTION_OF = {command: command.name.capitalize() for command in Command}
+_NOT_SHOWN = frozenset({"req_id", "cmd", "len"})
+
+
+def describe(request: Structure) -> str:
+    """Return a request as a call: ``CONNECT(id=0x1, addr=192.0.2.1:80, flags=0, ref=8, evtchn=3) req_id=0``."""
+    members = {name: getattr(request, name) for name in type(request).LAYOUT.value_names}
+    shown = {name: value for name, value in members.items() if name not in _NOT_SHOWN}
+    for name in shown:
+        if name in ("id", "id_new"):
+            shown[name] = hex(members[name])
+        elif name == "addr":
+            shown[name] = InternetAddress.from_request(members[name], members["len"])
+    arguments = ", ".join(f"{name}={value}" for name, value in shown.items())
+    return f"{Command(members['cmd']).name}({arguments}) req_id={members['req_id']}"
 
 
 @dataclass

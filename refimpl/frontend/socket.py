@@ -51,6 +51,7 @@ class Socket:
         self.id = id
         self._timeout: float | None = None
         self._lock = threading.Lock()
+        self._close_turn = threading.Lock()
         self._connector = Connector(device, id)
         self._connection = connection
         self._listener: Listener | None = None
@@ -214,17 +215,20 @@ class Socket:
     def close(self, linger: float = LINGER_SECONDS) -> None:
         """Close the socket; what was sent before still arrives, if the backend takes it within ``linger`` seconds.
 
-        A second call does nothing. Never raises for what the backend does: if the device is gone, so is the socket.
+        A second call only waits for the first. Never raises for what the backend does: if the device is gone, so is the
+        socket.
         """
-        with self._lock:
-            if self._is_closed:
-                return
-            self._is_closed = True
+        with self._close_turn:
+            if not self._is_closed:
+                self._is_closed = True
+                self._release(time.monotonic() + linger)
+
+    def _release(self, deadline: float) -> None:
         waiting = self._listener or self._connector
         waiting.close()
         connection = self._connection or self._connector.connection
         if connection is not None:
-            connection.drain(time.monotonic() + linger)  # (E-SENDCLOSE)
+            connection.drain(deadline)  # (E-SENDCLOSE)
             connection.publish()
         with suppress(DeviceGone):
             self._device.calls.ask(lambda req_id: ReleaseRequest.make(req_id, self.id))  # RELEASE-1, SEC-F-10

@@ -1,0 +1,130 @@
+"""Guests of dom0: start one, run programs in it, end it. ``python3 guests.py NAME`` does so by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+CONSOLES = Path("/run/xen/console")
+#: Where image/agent.py listens.
+_AGENT_PORT = 5757
+_CONFIGURATION = """
+name = "{name}"
+type = "pv"
+kernel = "/exchange/vmlinux"
+ramdisk = "/exchange/guest.cpio"
+extra = "console=hvc0 quiet loglevel=4 panic=5"
+memory = {memory}
+vcpus = 1
+vif = ["script=/usr/lib/refimpl-xen/vif"]
+pvcalls = [{pvcalls}]
+on_poweroff = "destroy"
+on_reboot = "destroy"
+on_crash = "destroy"
+"""
+
+
+class CommandFailed(AssertionError):
+    """A command in a guest ended with another status than 0."""
+
+
+class Guest:
+    """A running guest, made by :func:`started`."""
+
+    def __init__(self, name: str, domid: int) -> None:
+        self.name = name
+        self.domid = domid
+
+    def open(self, command: str, timeout: float = 60) -> socket.socket:
+        """Start a shell command in the guest; return the connection that is its input and output.
+
+        After all that the command prints come a NUL and its exit status in decimal.
+        """
+        connection = socket.create_connection((f"10.57.{self.domid}.2", _AGENT_PORT), timeout)
+        connection.sendall(command.replace("\n", ";").encode() + b"\n")
+        return connection
+
+    def run(self, command: str, *, standard_input: bytes = b"", timeout: float = 60) -> str:
+        """Run a shell command in the guest and return what it prints. Raises CommandFailed with it."""
+        output, status = self.attempt(command, standard_input=standard_input, timeout=timeout)
+        if status:
+            raise CommandFailed(f"{self.name}: {command!r} ended with {status}:\n{output.decode(errors='replace')}")
+        return output.decode()
+
+    def attempt(
+        self, command: str, *, standard_input: bytes = b"", timeout: float = 60
+    ) -> tuple[bytes, int]:
+        """Run a shell command in the guest; return what it prints and its exit status."""
+        output = bytearray()
+        with self.open(command, timeout) as connection:
+            connection.sendall(standard_input)
+            connection.shutdown(socket.SHUT_WR)
+            while chunk := connection.recv(1 << 16):
+                output += chunk
+        printed, _, status = bytes(output).rpartition(b"\0")
+        return printed, int(status)
+
+    def start(self, command: str) -> int:
+        """Start a shell command in the guest's background; return its process id."""
+        return int(self.run(f"( {command} ) > /tmp/background.log 2>&1 < /dev/null & echo $!"))
+
+    @property
+    def console(self) -> str:
+        """What the guest wrote on its console so far."""
+        return (CONSOLES / f"guest-{self.name}.log").read_text(errors="replace")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether Xen still has the domain."""
+        return subprocess.run(["xl", "domid", self.name], capture_output=True).returncode == 0
+
+    def destroy(self) -> None:
+        """End the guest as a power cut would."""
+        subprocess.run(["xl", "destroy", self.name], check=False, capture_output=True)
+
+
+def create(name: str, *, memory: int = 256, pvcalls: bool = False, patience: float = 90) -> Guest:
+    """Start a guest and wait until it can be told what to do.
+
+    With ``pvcalls`` a backend has to run already: xl waits for it, 10 s and no longer.
+    """
+    configuration = Path(f"/tmp/{name}.cfg")
+    device = '"backend=0"' if pvcalls else ""
+    configuration.write_text(_CONFIGURATION.format(name=name, memory=memory, pvcalls=device))
+    made = subprocess.run(["xl", "create", "-q", configuration], capture_output=True, text=True)
+    if made.returncode:
+        raise RuntimeError(f"xl create {name}: {made.stderr}{made.stdout}")
+    guest = Guest(name, int(subprocess.check_output(["xl", "domid", name])))
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            guest.run("true", timeout=2)
+        except OSError:
+            if time.monotonic() > deadline or not guest.is_alive:
+                raise RuntimeError(f"guest {name} does not answer; its console:\n{guest.console}") from None
+            time.sleep(0.1)
+        else:
+            return guest
+
+
+@contextlib.contextmanager
+def started(name: str, *, memory: int = 256, pvcalls: bool = False) -> Iterator[Guest]:
+    """Start a guest for a block."""
+    guest = create(name, memory=memory, pvcalls=pvcalls)
+    try:
+        yield guest
+    finally:
+        guest.destroy()
+
+
+if __name__ == "__main__":
+    with started(sys.argv[1]) as by_hand:
+        print(f"guest {by_hand.name} is domain {by_hand.domid}; Ctrl-D ends it")
+        for typed in sys.stdin:
+            printed, status = by_hand.attempt(typed.rstrip("\n"))
+            print(printed.decode(errors="replace"), end="" if not status else f"[{status}]\n")

@@ -13,6 +13,7 @@ from typing import Self
 from refimpl.data_ring.indexes_page import MAX_RING_ORDER, PageLayout
 from refimpl.data_ring.notification import NotifyConsumer
 from refimpl.errors import DeviceGone, ForkedDomain, Misuse
+from refimpl.frontend.arrival import ARRIVAL_SECONDS, await_device
 from refimpl.frontend.device import Options
 from refimpl.frontend.lifecycle import Lifecycle, end_earlier_life
 from refimpl.frontend.names import Address, resolve
@@ -45,13 +46,15 @@ class Frontend:
         notify_consumer: NotifyConsumer = NotifyConsumer.FULL_ONLY,
         draft_layout: PageLayout | None = None,
         timeout: float = 10.0,
+        arrival_timeout: float = ARRIVAL_SECONDS,
         observer: Observer | None = None,
     ) -> Self:
         """Bring the device up, whatever state an earlier frontend left it in, and return it once it is Connected.
 
         ``ring_order`` is the log2 of a data ring's pages; the backend's limit and the platform's room may make it less.
         ``draft_layout`` is the layout of the indexes page for a backend of a draft of the protocol, which cannot tell.
-        ``timeout`` (seconds) is for this call, and then for whatever a backend should do at once.
+        ``timeout`` (seconds) is for this call, and then for whatever a backend should do at once; before it the
+        toolstack has ``arrival_timeout`` to make the device.
 
         Raises TimeoutError, DeviceGone (there is no device), PeerViolation (a backend we cannot talk to), LimitReached,
         StoreError, and Misuse where the device is open already.
@@ -60,6 +63,7 @@ class Frontend:
             raise Misuse(f"ring_order is 1 to {MAX_RING_ORDER}, not {ring_order}")
         options = Options(ring_order, notify_consumer, draft_layout, timeout, observer)
         with _opening:
+            await_device(platform, device_id, arrival_timeout)
             end_earlier_life(platform)
             return cls(platform, device_id, options)
 

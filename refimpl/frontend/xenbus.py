@@ -12,7 +12,7 @@ import threading
 import time
 from contextlib import suppress
 
-from refimpl.errors import DeviceGone, Misuse, PeerViolation, StoreError, StoreNoEntry
+from refimpl.errors import DeviceGone, Misuse, PeerViolation, StoreAccessRefused, StoreError, StoreNoEntry
 from refimpl.platform import Platform, StoreView
 from refimpl.xenstore import backend_nodes
 from refimpl.xenstore.backend_nodes import BackendNodes
@@ -49,7 +49,7 @@ class Xenbus:
         """Refuse a device that is not there, and any but the domain's first (E-DEVID)."""
         try:
             names = self._store.list(f"{domain_path(domid)}/device/{DEVICE_TYPE}")
-        except StoreNoEntry:
+        except (StoreNoEntry, StoreAccessRefused):
             names = []
         if str(device_id) not in names:
             remedy = f"refimpl toolstack attach {domid}, or a pvcalls line in the domain's configuration"

@@ -1,0 +1,211 @@
+"""The mapper's side of the grant table: a peer's pages, contiguous and in the order of the refs.
+
+For each granter there is a row of bytes in our own tables, one a page, that counts our maps of it; see :mod:`.grants`
+for how the two sides agree. Consecutive refs are consecutive pages of the granter's arena, so that a map of them is a
+check and a slice.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from array import array
+from collections.abc import Sequence
+from struct import pack
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refimpl.errors import GrantRefused, LimitReached, Misuse
+from refimpl.platform import PAGE_SIZE, Fences, MappedPages
+from refimpl.shm.lifetime import Lifetime
+from refimpl.shm.peers import Peer, Peers
+from refimpl.shm.scattered import map_scattered, runs_of
+from refimpl.shm.segments import FIRST_REF, GRANTER_COUNT, LARGEST_ARENA, reserve, table_offset
+from refimpl.shm.tables import Tables, grant_word
+
+#: Pages in one map; a ref may be among them more than once.
+MOST_PAGES = 1 << 16
+_MOST_MAPS_OF_A_PAGE = 255
+#: All page numbers in order, as words: a slice of it is what consecutive refs look like.
+_PAGE_NUMBERS = np.arange(LARGEST_ARENA, dtype=np.uint32).tobytes()
+
+_Where = slice | npt.NDArray[np.uint32]
+_Times = int | npt.NDArray[np.int64]
+
+
+class _Row:
+    """How many maps we have of each page of one granter. Under the mapper's lock."""
+
+    def __init__(self, place: int, granter: Peer, counts: memoryview) -> None:
+        self.place = place
+        self.domid = granter.domid
+        self.incarnation = granter.incarnation
+        self._counts = counts
+        self._array = np.frombuffer(counts, np.uint8)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether any page is mapped."""
+        return bool(self._array.any())
+
+    def hold(self, where: _Where, times: _Times) -> None:
+        """Count maps more of different pages. Raises LimitReached with nothing counted."""
+        if isinstance(where, slice) and self._replace(where, 0, 1):
+            return
+        counts = self._array[where].astype(np.int64) + times
+        if (counts > _MOST_MAPS_OF_A_PAGE).any():
+            raise LimitReached("maps of one page", _MOST_MAPS_OF_A_PAGE, "unmap some")
+        self._array[where] = counts
+
+    def let_go(self, where: _Where, times: _Times) -> None:
+        """Count maps less of different pages."""
+        if isinstance(where, slice) and self._replace(where, 1, 0):
+            return
+        self._array[where] = self._array[where] - times
+
+    def clear(self) -> None:
+        """Count no maps."""
+        self._array[:] = 0
+
+    def _replace(self, run: slice, old: int, new: int) -> bool:
+        """Change the counts of consecutive pages if all of them are ``old``: what nearly every map finds."""
+        count = run.stop - run.start
+        if self._counts[run].tobytes() != bytes((old,)) * count:
+            return False
+        self._counts[run] = bytes((new,)) * count
+        return True
+
+
+class ShmMappedPages(MappedPages):
+    """Pages of a peer's arena."""
+
+    def __init__(
+        self, mapper: Mapper, row: _Row, where: _Where, times: _Times, memory: memoryview, mapping: mmap.mmap | None
+    ) -> None:
+        self.peer = row.domid
+        self.memory = memory
+        self._mapper: Mapper | None = mapper
+        self._held = row, where, times
+        self._mapping = mapping
+
+    def unmap(self) -> None:
+        """Unmap the pages. Raises Misuse, with all still mapped, where a cast or an array of ``memory`` is left."""
+        mapper = self._mapper
+        if mapper is None or not mapper.lifetime.last():
+            return
+        try:
+            self.memory.release()
+            if self._mapping is not None:
+                self._mapping.close()
+        except BufferError as error:
+            raise Misuse("release every view of the mapped pages before unmapping them") from error
+        self._mapper = None
+        mapper.let_go(*self._held)
+
+
+class Mapper:
+    """Maps the pages that peers grant to this domain. Safe from several threads."""
+
+    def __init__(
+        self, lifetime: Lifetime, domid: int, tables: Tables, descriptor: int, peers: Peers, fences: Fences
+    ) -> None:
+        """Map for the domain whose ``tables`` these are, in the segment that ``descriptor`` is of."""
+        self.lifetime = lifetime
+        self._tables = tables
+        self._descriptor = descriptor
+        self._peers = peers
+        self._fences = fences
+        self._for_writing = grant_word(domid, writable=True)
+        self._for_reading = grant_word(domid, writable=False)
+        self._writing_bytes = pack("=I", self._for_writing)
+        self._rows: dict[int, _Row] = {}
+        self._lock = threading.Lock()
+
+    def map(self, domid: int, refs: Sequence[int], *, writable: bool) -> ShmMappedPages:
+        """Map all the refs or none. Raises GrantRefused, LimitReached, Misuse."""
+        if not 0 < len(refs) <= MOST_PAGES:
+            raise Misuse(f"a map has 1 to {MOST_PAGES} pages, not {len(refs)}")
+        try:
+            pages = array("I", refs)
+        except OverflowError as error:
+            raise GrantRefused(domid, tuple(refs)) from error
+        peer = self._peers.get(domid)
+        if peer is None:
+            raise GrantRefused(domid, tuple(refs))
+        first, end = pages[0], pages[0] + len(pages)
+        with self._lock:
+            row = self._row(peer)
+            if pages.tobytes() == _PAGE_NUMBERS[4 * first : 4 * end]:
+                return self._map_run(peer, row, first, end, writable)
+            return self._map_scattered(peer, row, np.frombuffer(pages, np.uint32), writable)
+
+    def let_go(self, row: _Row, where: _Where, times: _Times) -> None:
+        """Tell the granter that a map is over."""
+        with self._lock:
+            self._fences.full()  # our last accesses come before its reuse
+            row.let_go(where, times)
+
+    def stop(self) -> None:
+        """Let every granter know that nothing is mapped here any more."""
+        with self._lock:
+            self._fences.full()
+            for row in self._rows.values():
+                row.clear()
+
+    def _map_run(self, peer: Peer, row: _Row, first: int, end: int, writable: bool) -> ShmMappedPages:
+        if first < FIRST_REF or end > peer.page_count:
+            raise GrantRefused(peer.domid, tuple(range(first, end)))
+        where = slice(first, end)
+        row.hold(where, 1)
+        self._fences.full()
+        found = peer.tables.granted[4 * first : 4 * end].tobytes()
+        if found != self._writing_bytes * (end - first) and not self._allows(np.frombuffer(found, np.uint32), writable):
+            row.let_go(where, 1)
+            raise GrantRefused(peer.domid, tuple(range(first, end)))
+        memory = peer.arena[first * PAGE_SIZE : end * PAGE_SIZE]
+        return ShmMappedPages(self, row, where, 1, memory if writable else memory.toreadonly(), None)
+
+    def _map_scattered(self, peer: Peer, row: _Row, pages: npt.NDArray[np.uint32], writable: bool) -> ShmMappedPages:
+        where, times = np.unique(pages, return_counts=True)
+        if where[0] < FIRST_REF or where[-1] >= peer.page_count:
+            raise GrantRefused(peer.domid, tuple(pages.tolist()))
+        row.hold(where, times)
+        try:
+            self._fences.full()
+            if not self._allows(peer.tables.granted_words[where], writable):
+                raise GrantRefused(peer.domid, tuple(pages.tolist()))
+            mapping = map_scattered(peer.descriptor, runs_of(pages), writable=writable)
+        except BaseException:
+            row.let_go(where, times)
+            raise
+        return ShmMappedPages(self, row, where, times, memoryview(mapping), mapping)
+
+    def _allows(self, words: npt.NDArray[Any], writable: bool) -> bool:
+        """Say whether grants as these words say, read once, are all ours to map so."""
+        allowed = words == self._for_writing
+        if not writable:
+            allowed |= words == self._for_reading
+        return bool(allowed.all())
+
+    def _row(self, peer: Peer) -> _Row:
+        row = self._rows.get(peer.incarnation)
+        if row is None:
+            place = self._free_place()
+            offset = table_offset("maps") + place * LARGEST_ARENA
+            reserve(self._descriptor, offset, peer.page_count)
+            row = self._rows[peer.incarnation] = _Row(place, peer, self._tables.maps_row(place))
+            self._tables.granters[place] = peer.incarnation
+        return row
+
+    def _free_place(self) -> int:
+        """Return a row that nothing is counted in. Raises LimitReached."""
+        for row in self._rows.values():
+            if not self._peers.is_alive(row.domid, row.incarnation) and not row.in_use:
+                del self._rows[row.incarnation]
+                return row.place
+        free = set(range(GRANTER_COUNT)).difference(row.place for row in self._rows.values())
+        if not free:
+            raise LimitReached("domains that pages are mapped of", GRANTER_COUNT, "unmap those of dead ones")
+        return min(free)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import struct
 import subprocess
 import tempfile
@@ -46,8 +47,9 @@ class RealXenstored:
     def _await_socket(self) -> None:
         gate = threading.Event()
         for _ in range(int(PATIENCE / 0.005)):
-            if (self.folder / "pid").exists() and (self.folder / "socket").exists():
-                return
+            with socket.socket(socket.AF_UNIX) as trial:
+                if trial.connect_ex(self.path) == 0:
+                    return
             assert self._process.poll() is None, "xenstored ended at once"
             gate.wait(0.005)
         raise AssertionError("xenstored did not open its socket")

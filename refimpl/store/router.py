@@ -119,6 +119,9 @@ class Router(PyxsRouter):  # type: ignore[misc]
                 request_id = self._next_request_id()
                 self.rvars[request_id] = reply
             self._send_bytes(wire.packet(packet.op, packet.payload, request_id, packet.tx_id))
+        except BaseException:  # An interrupt: what is sent next could be taken for the rest of this packet.
+            self.lose(StoreLost("EINTR", "", "interrupted in the middle of a request"))
+            raise
         finally:
             self.send_lock.release()
         return reply

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import threading
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -309,3 +311,40 @@ def test_store_clients_do_not_share(play, tmp_path) -> None:
     second.server.answer(second.server.receive(), b"v")
     assert call.result(PATIENCE) == b"v"
     assert isinstance(second.store, StoreClient)
+
+
+def test_a_thread_stuck_in_the_kernel_s_write_holds_nobody_else(play) -> None:
+    client = play(timeout=0.05)
+    # As one that writes to a device while the domain is being migrated.
+    with client.store._router.send_lock, pytest.raises(StoreLost) as caught:
+        client.store.read("/a")
+    assert caught.value.error_name == "ETIMEDOUT"
+
+
+def test_an_interrupt_in_the_middle_of_a_packet_is_a_loss(play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes next would be taken for the rest of it."""
+    client = play()
+
+    def interrupted(data: bytes) -> int:
+        os.write(client.store._router.connection.fileno(), data[:5])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.store._router.connection, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.store.write("/a", b"v")
+    with pytest.raises(StoreLost):
+        client.store.write("/b", b"v")
+
+
+def test_no_thread_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            StoreClient.connect(path)  # And nothing is left open.

@@ -12,7 +12,7 @@ from contextlib import closing
 
 import pytest
 
-from refimpl.platform import Store
+from refimpl.platform import Store, StoreView
 from refimpl.store.client import StoreClient
 from refimpl.toolstack import introduce_domain_nodes
 
@@ -80,10 +80,12 @@ class ObedientBackend:
     def _run(self) -> None:
         while self._changed.wait(PATIENCE) and not self._is_over:
             self._changed.clear()
-            now = tuple(self._store.read_or_none(f"{self._path}/{node}") for node in ("state", "online"))
-            self.seen.append(now)
-            if now[0] == b"5":
+            self.seen.append(self._store.transact(self._look))
+            if self.seen[-1][0] == b"5":
                 self._store.write(f"{self._path}/state", b"6")
+
+    def _look(self, view: StoreView) -> tuple[bytes | None, bytes | None]:
+        return view.read_or_none(f"{self._path}/state"), view.read_or_none(f"{self._path}/online")
 
     def close(self) -> None:
         self._is_over = True

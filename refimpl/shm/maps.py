@@ -165,7 +165,9 @@ class Mapper:
             row.let_go(where, 1)
             raise GrantRefused(peer.domid, tuple(range(first, end)))
         memory = peer.arena[first * PAGE_SIZE : end * PAGE_SIZE]
-        return ShmMappedPages(self, row, where, 1, memory if writable else memory.toreadonly(), None)
+        if not writable:
+            memory = memory.toreadonly()
+        return ShmMappedPages(self, row, where, 1, memory, None)
 
     def _map_scattered(self, peer: Peer, row: _Row, pages: npt.NDArray[np.uint32], writable: bool) -> ShmMappedPages:
         where, times = np.unique(pages, return_counts=True)
@@ -180,7 +182,10 @@ class Mapper:
         except BaseException:
             row.let_go(where, times)
             raise
-        return ShmMappedPages(self, row, where, times, memoryview(mapping), mapping)
+        memory = memoryview(mapping)
+        if not writable:
+            memory = memory.toreadonly()  # to Python; to the processor the pages are that already
+        return ShmMappedPages(self, row, where, times, memory, mapping)
 
     def _allows(self, words: npt.NDArray[Any], writable: bool) -> bool:
         """Say whether grants as these words say, read once, are all ours to map so."""

@@ -230,13 +230,14 @@ class Device:
         if state in (XenbusState.CLOSED, XenbusState.INIT_WAIT) and self._deadline is not None:
             self._deadline.cancel()
 
+        if self._services.settings.observer is not None:
+            self._services.settings.observer.state_changed(self.guest_id, state)
+
         def write(view: StoreView) -> None:
             view.read(f"{self.path}/state")  # StoreNoEntry: removed; writing would make it again.
             view.write(f"{self.path}/state", format_state(state))
 
         self._store.transact(write)
-        if self._services.settings.observer is not None:
-            self._services.settings.observer.state_changed(self.guest_id, state)
 
     def _vanish(self) -> None:
         """The device is removed: let go of everything."""

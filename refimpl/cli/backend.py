@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from refimpl.cli.options import (
     report_ready,
     run_option,
 )
+from refimpl.cli.output import plain
 from refimpl.cli.signals import calling
 
 if TYPE_CHECKING:
@@ -101,5 +101,5 @@ def backend(
 
 def _print_statistics(totals: dict[int, Statistics]) -> None:
     """Print the sums of each guest, a last line for a program."""
-    sums = {guest: dataclasses.asdict(total) for guest, total in totals.items()}
+    sums = {guest: plain(total) for guest, total in totals.items()}
     print(json.dumps({"who": "backend", "statistics": sums}), flush=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from refimpl.cli.options import choose_platform, json_option, platform_option, ready_option, report_ready, run_option
+from refimpl.cli.output import plain
 from refimpl.cli.signals import calling
 from refimpl.errors import Misuse, PlatformUnavailable
 
@@ -112,16 +113,22 @@ def serve(run_directory: str, platform_name: str, ready_fd: int | None) -> None:
     from refimpl.toolstack import Toolstack
 
     with closing(open_toolstack_store(platform_name, run_directory)) as store:
-        looking_after = Toolstack(store)
+        looking_after = Toolstack(store, list_domains=lambda store: _living_guests(store, run_directory))
         with calling(looking_after.close):
             report_ready(ready_fd)
             looking_after.run()
 
 
+def _living_guests(store: Store, run_directory: str) -> list[int]:
+    """Return the domids of the processes that are guests now: each has a xenstore socket in the run directory."""
+    domids = [int(path.stem) for path in Path(run_directory).glob("*.socket") if path.stem.isdigit()]
+    return [domid for domid in domids if domid and store.is_introduced(domid)]
+
+
 def _print_devices(devices: list[Device], as_json: bool) -> None:
     if as_json:
         for device in devices:
-            print(json.dumps(dataclasses.asdict(device)))
+            print(json.dumps(plain(device)))
         return
     rows = [("guest", "device", "backend", "frontend's state", "backend's state")]
     rows += [

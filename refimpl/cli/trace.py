@@ -75,7 +75,9 @@ class Trace(Observer):
 
     def _print(self, guest: int, section: str, what: str, **fields: Any) -> None:
         if self._as_json:
-            line = json.dumps({"who": "backend", "guest": guest, "section": section, "what": what, **fields})
+            line = json.dumps(
+                {"who": "backend", "guest": guest, "section": section, "what": what, "at": time.monotonic(), **fields}
+            )
         else:
             line = f"guest {guest:<4} {section:<16} {what}"
         sys.stdout.write(line + "\n")

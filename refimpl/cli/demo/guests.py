@@ -5,16 +5,17 @@ They print JSON, a line an event: each protocol step, each transfer with its SHA
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 from refimpl.cli.options import open_platform, report_ready
+from refimpl.cli.output import plain
 from refimpl.frontend import Event, Frontend, Socket
 
 _PIECE_BYTES = 256 * 1024
@@ -22,7 +23,7 @@ _LONGEST_HEAD = 16 * 1024
 
 
 def _print(**fields: Any) -> None:
-    sys.stdout.write(json.dumps(fields) + "\n")
+    sys.stdout.write(json.dumps({"at": time.monotonic(), **fields}) + "\n")
     sys.stdout.flush()
 
 
@@ -41,7 +42,7 @@ class _Guest:
 
     def __exit__(self, *_: object) -> None:
         self._frontend.close()
-        _print(who=self.name, statistics=dataclasses.asdict(self._frontend.statistics))
+        _print(who=self.name, statistics=plain(self._frontend.statistics))
         self._platform.close()
 
     def _observe(self, event: Event) -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
+import itertools
 import json
+import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
+
+#: How long a line waits for an earlier one of another process.
+_HOLD_SECONDS = 0.2
 
 
 @dataclass
@@ -28,6 +35,9 @@ class Report:
         self._output = output
         self._quiet = quiet
         self._lock = threading.Lock()
+        # Events of several processes, held back a moment so that they can be printed in the order they happened.
+        self._held: list[tuple[float, int, str]] = []
+        self._arrivals = itertools.count()
         self._expected: dict[str, tuple[int, str]] = {}
         self._transfers: list[_Transfer] = []
         self._guests: dict[str, dict[str, Any]] = {}
@@ -38,11 +48,19 @@ class Report:
         """Say what a fetch of ``path`` must give."""
         self._expected[path] = (len(content), hashlib.sha256(content).hexdigest())
 
-    def say(self, text: str) -> None:
-        """Print a line unless told to be quiet."""
+    def say(self, text: str, at: float | None = None) -> None:
+        """Print a line, unless told to be quiet, in its place by ``at``, a time of the clock all processes share."""
         if not self._quiet:
             with self._lock:
-                print(text, file=self._output, flush=True)
+                happened = time.monotonic() if at is None else at
+                heapq.heappush(self._held, (happened, next(self._arrivals), text))
+            self.flush(time.monotonic() - _HOLD_SECONDS)
+
+    def flush(self, until: float = math.inf) -> None:
+        """Print what is held back of before ``until``."""
+        with self._lock:
+            while self._held and self._held[0][0] <= until:
+                print(heapq.heappop(self._held)[2], file=self._output, flush=True)
 
     def take_line(self, line: str) -> None:
         """Take an event as a child printed it."""
@@ -69,14 +87,17 @@ class Report:
         if who == "backend":
             names = {domid: name for name, domid in self._domids.items()}
             who = f"backend for {names.get(str(event['guest']), event['guest'])}"
-        self.say(f"{who:<20} {event['section']:<22} {event['what']}")
+        self.say(f"{who:<20} {event['section']:<22} {event['what']}", event["at"])
 
     def _take_transfer(self, who: str, event: dict[str, Any]) -> None:
         found = (event["bytes"], event["sha256"])
         is_right = found == self._expected.get(event["fetched"])
         self._transfers.append(_Transfer(who, event["fetched"], event["source"], event["bytes"], is_right))
         verdict = "SHA-256 equal" if is_right else "SHA-256 DIFFERS"
-        self.say(f"{who:<20} {'':<22} has {event['fetched']} from {event['source']}: {event['bytes']} bytes, {verdict}")
+        self.say(
+            f"{who:<20} {'':<22} has {event['fetched']} from {event['source']}: {event['bytes']} bytes, {verdict}",
+            event["at"],
+        )
 
     @property
     def is_right(self) -> bool:
@@ -110,6 +131,7 @@ class Report:
         from rich.table import Table
 
         table = Table(title="What crossed", title_justify="left")
+        self._guests = dict(sorted(self._guests.items()))
         for heading in ("", *self._guests):
             table.add_column(heading, justify="right" if heading else "left")
         rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
@@ -125,8 +147,10 @@ class Report:
             "notifications from the backend", *(f"{self._sums_of(w)['notifications_sent']:,}" for w in self._guests)
         )
         equal = {who: [t.is_right for t in self._transfers if t.who == who] for who in self._guests}
-        table.add_row("files fetched, SHA-256 equal", *(f"{sum(e)} of {len(e)}" for e in equal.values()))
-        Console(file=self._output).print(table)
+        table.add_row(
+            "files fetched, SHA-256 equal", *(f"{sum(e)} of {len(e)}" if e else "serves" for e in equal.values())
+        )
+        Console(file=self._output, width=100).print(table)
         right = sum(t.is_right for t in self._transfers)
         print(
             f"{right} of {len(self._expected) + 1} transfers right",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ _LARGE = "large.bin"
 def play(report: Report, size_bytes: int) -> None:
     """Run the whole play, telling ``report`` each event; on return every process has ended."""
     with contextlib.ExitStack() as stack:
+        stack.callback(report.flush)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refimpl-demo-")))
         run, files = str(folder / "run"), folder / "files"
         names = _make_files(files, size_bytes)
@@ -64,7 +66,14 @@ def _visit_from_outside(report: Report, port: int) -> None:
         body = answer.read()
     digest = hashlib.sha256(body).hexdigest()
     report.take(
-        {"who": "outside", "fetched": "/", "bytes": len(body), "sha256": digest, "source": f"guest 2, port {port}"}
+        {
+            "who": "outside",
+            "fetched": "/",
+            "bytes": len(body),
+            "sha256": digest,
+            "at": time.monotonic(),
+            "source": f"guest 2, port {port}",
+        }
     )
 
 

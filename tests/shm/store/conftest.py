@@ -180,15 +180,39 @@ def store(short_path):
         yield store
 
 
+@pytest.fixture(scope="session")
+def start():
+    """Return ``start(folder)``, a context manager of our server with its sockets in the folder."""
+
+    @contextlib.contextmanager
+    def start(folder):
+        with running_store(folder) as store:
+            yield Ours(store)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def start_real(stand_in):
+    """Return ``start_real(folder)``, a context manager of Debian's C xenstored in the folder."""
+
+    @contextlib.contextmanager
+    def start_real(folder):
+        shutil.copy(stand_in, folder)
+        server = Real(folder)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+    return start_real
+
+
 @pytest.fixture
-def real_xenstored(stand_in, short_path):
+def real_xenstored(start_real, short_path):
     """Return Debian's C xenstored, running."""
-    folder = short_path / "real"
-    folder.mkdir()
-    shutil.copy(stand_in, folder)
-    server = Real(folder)
-    yield server
-    server.stop()
+    with start_real(short_path) as server:
+        yield server
 
 
 @pytest.fixture(params=["ours", "xenstored"])

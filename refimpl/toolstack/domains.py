@@ -38,10 +38,9 @@ def introduce_domain_nodes(store: Store, domid: int, name: str | None = None) ->
     store.transact(create)
 
 
-def introduced_domains(store: Store) -> list[int]:
-    """Return the domids of the guests that have a directory and that xenstore knows."""
-    domids = numbers_in(store, "/local/domain")
-    return [domid for domid in domids if domid and store.is_introduced(domid)]
+def listed_domids(store: StoreView) -> list[int]:
+    """Return the numbers below ``/local/domain``, whether their domains live or not."""
+    return numbers_in(store, "/local/domain")
 
 
 def delete_domain(store: Store, domid: int) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from refimpl.errors import StoreError, StoreExists, StoreLost
 from refimpl.platform import Store, Watch
 from refimpl.toolstack.devices import Device, attach, devices, devices_of
-from refimpl.toolstack.domains import delete_domain, introduce_domain_nodes, introduced_domains
+from refimpl.toolstack.domains import delete_domain, introduce_domain_nodes, listed_domids
 from refimpl.toolstack.removal import REMOVAL_SECONDS, delete, is_closed, tell_to_close
 
 _RETRY_SECONDS = 1.0
@@ -36,7 +36,9 @@ class Toolstack:
 
     Fits any loop: nothing here waits for a backend. ``wake`` is called, from the store's thread, when :meth:`handle`
     has something to do; call it also when :meth:`seconds_left` are over. Or let :meth:`run` do both in a thread.
-    Not for use beside xl, whose guests it would take for its own.
+    ``list_domids`` gives the numbers that may have a domain, those below ``/local/domain`` if not told otherwise:
+    xenstore itself says only that some domain came or went. Not for use beside xl, whose guests it would take for its
+    own.
     """
 
     def __init__(
@@ -45,11 +47,11 @@ class Toolstack:
         *,
         backend_id: int = 0,
         wake: Callable[[], None] | None = None,
-        list_domains: Callable[[Store], Iterable[int]] = introduced_domains,
+        list_domids: Callable[[Store], Iterable[int]] = listed_domids,
     ) -> None:
         self._store = store
         self._backend_id = backend_id
-        self._list_domains = list_domains
+        self._list_domids = list_domids
         self._due = threading.Event()
         self._wake = wake or self._due.set
         self._is_closed = False
@@ -65,7 +67,7 @@ class Toolstack:
     def handle(self) -> list[Change]:
         """Do what there is to do now; return what was done. What xenstore refuses is tried again. Raises StoreLost."""
         self._retry_at = None
-        present = set(self._list_domains(self._store))
+        present = {domid for domid in self._list_domids(self._store) if domid and self._store.is_introduced(domid)}
         for domid in sorted(self._guests - present):
             self._guests.discard(domid)
             self._leaving.add(domid)

@@ -129,9 +129,14 @@ def test_a_toolstack_that_starts_again_takes_over(store, store_server, bell, obe
         handle_until(toolstack, bell, [Change("removed", 1)])
 
 
-def test_its_own_list_of_domains(store, bell) -> None:
-    with closing(Toolstack(store, wake=bell.ring, list_domains=lambda store: [2])) as toolstack:
+def test_numbers_from_elsewhere_count_once_they_are_introduced(store, store_server, bell) -> None:
+    store.remove("/local/domain")
+    with closing(Toolstack(store, wake=bell.ring, list_domids=lambda store: [0, 2, 7, 32000])) as toolstack:
         assert toolstack.handle() == [Change("attached", 2)]
+        bell.wait()
+        store_server.introduce(7)
+        handle_until(toolstack, bell, [Change("attached", 7)])
+    assert store.get_permissions("/local/domain/7") == ["n0", "r7"]
 
 
 def test_a_refused_step_is_tried_again(store, bell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +148,7 @@ def test_a_refused_step_is_tried_again(store, bell, monkeypatch: pytest.MonkeyPa
         attach(*arguments)
 
     monkeypatch.setattr(guests, "attach", attach_at_the_third_time)
-    with closing(Toolstack(store, wake=bell.ring, list_domains=lambda store: [1])) as toolstack:
+    with closing(Toolstack(store, wake=bell.ring, list_domids=lambda store: [1])) as toolstack:
         for _ in range(2):
             assert toolstack.handle() == []
             assert toolstack.seconds_left() is not None

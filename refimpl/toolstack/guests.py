@@ -36,7 +36,7 @@ class Toolstack:
 
     Fits any loop: nothing here waits for a backend. ``wake`` is called, from the store's thread, when :meth:`handle`
     has something to do; call it also when :meth:`seconds_left` are over. Or let :meth:`run` do both in a thread.
-    ``list_domids`` gives the numbers that may have a domain, those below ``/local/domain`` if not told otherwise:
+    ``list_domains`` gives the numbers that may have a domain, those below ``/local/domain`` if not told otherwise:
     xenstore itself says only that some domain came or went. Not for use beside xl, whose guests it would take for its
     own.
     """
@@ -47,11 +47,11 @@ class Toolstack:
         *,
         backend_id: int = 0,
         wake: Callable[[], None] | None = None,
-        list_domids: Callable[[Store], Iterable[int]] = listed_domids,
+        list_domains: Callable[[Store], Iterable[int]] = listed_domids,
     ) -> None:
         self._store = store
         self._backend_id = backend_id
-        self._list_domids = list_domids
+        self._list_domains = list_domains
         self._due = threading.Event()
         self._wake = wake or self._due.set
         self._is_closed = False
@@ -67,7 +67,7 @@ class Toolstack:
     def handle(self) -> list[Change]:
         """Do what there is to do now; return what was done. What xenstore refuses is tried again. Raises StoreLost."""
         self._retry_at = None
-        present = {domid for domid in self._list_domids(self._store) if domid and self._store.is_introduced(domid)}
+        present = {domid for domid in self._list_domains(self._store) if domid and self._store.is_introduced(domid)}
         for domid in sorted(self._guests - present):
             self._guests.discard(domid)
             self._leaving.add(domid)

@@ -131,7 +131,7 @@ def test_a_toolstack_that_starts_again_takes_over(store, store_server, bell, obe
 
 def test_numbers_from_elsewhere_count_once_they_are_introduced(store, store_server, bell) -> None:
     store.remove("/local/domain")
-    with closing(Toolstack(store, wake=bell.ring, list_domids=lambda store: [0, 2, 7, 32000])) as toolstack:
+    with closing(Toolstack(store, wake=bell.ring, list_domains=lambda store: [0, 2, 7, 32000])) as toolstack:
         assert toolstack.handle() == [Change("attached", 2)]
         bell.wait()
         store_server.introduce(7)
@@ -148,7 +148,7 @@ def test_a_refused_step_is_tried_again(store, bell, monkeypatch: pytest.MonkeyPa
         attach(*arguments)
 
     monkeypatch.setattr(guests, "attach", attach_at_the_third_time)
-    with closing(Toolstack(store, wake=bell.ring, list_domids=lambda store: [1])) as toolstack:
+    with closing(Toolstack(store, wake=bell.ring, list_domains=lambda store: [1])) as toolstack:
         for _ in range(2):
             assert toolstack.handle() == []
             assert toolstack.seconds_left() is not None

@@ -71,7 +71,8 @@ class Calls:
     def __init__(self, device: Device, ring: FrontRing, port: int, patience: float) -> None:
         self._device = device
         self._ring = ring
-        self._port = port
+        #: The commands ring's event channel.
+        self.port = port
         self._patience = patience
         self._lock = threading.Lock()
         self._in_flight: dict[int, Call] = {}
@@ -127,7 +128,7 @@ class Calls:
             self._deferred += is_deferrable
             must_notify = self._ring.push_request(request.to_bytes())
             if must_notify:
-                device.platform.notify(self._port)  # RING-12
+                device.platform.notify(self.port)  # RING-12
         device.tally.add_command(request.cmd, notified=must_notify)
         if device.observer is not None:
             device.observe(SECTION_OF[call.command], describe(request))
@@ -158,11 +159,6 @@ class Calls:
 
     # The event channel of the commands ring.
 
-    @property
-    def port(self) -> int:
-        """The commands ring's event channel."""
-        return self._port
-
     def activity(self) -> object:
         """Return how many responses came so far."""
         return self._answers
@@ -173,7 +169,7 @@ class Calls:
 
     def renotify(self) -> None:
         """Notify the backend."""
-        self._device.platform.notify(self._port)
+        self._device.platform.notify(self.port)
 
     # Responses; the lock is held.
 

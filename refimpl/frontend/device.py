@@ -27,7 +27,7 @@ from refimpl.frontend.waiting import Events
 from refimpl.platform import Platform
 
 if TYPE_CHECKING:
-    from refimpl.frontend.connection import Connection
+    from refimpl.frontend.data_ring import DataRing
     from refimpl.frontend.socket import Socket
 
 
@@ -68,8 +68,8 @@ class Device:
         #: The sockets that are open.
         self.sockets: set[Socket] = set()
         # All data rings, also those of an ACCEPT or CONNECT in flight.
-        self._connections: set[Connection] = set()
-        self._connections_lock = threading.Lock()
+        self._rings: set[DataRing] = set()
+        self._rings_lock = threading.Lock()
         self._ids = itertools.count(1)
         self._page = platform.grant(peer, 1)  # FNODE-4, FNODE-5, RING-2, SEC-F-8
         try:
@@ -114,27 +114,27 @@ class Device:
             self.on_failure()
         self.events.wake_all()
 
-    def add(self, connection: Connection) -> None:
+    def add(self, ring: DataRing) -> None:
         """Remember a data ring, to be taken down with the device. Raises DeviceGone."""
-        with self._connections_lock:
+        with self._rings_lock:
             self.check()
-            self._connections.add(connection)
+            self._rings.add(ring)
         self.tally.add_connection()
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, ring: DataRing) -> None:
         """Forget a data ring that was taken down."""
-        with self._connections_lock:
-            self._connections.discard(connection)
+        with self._rings_lock:
+            self._rings.discard(ring)
 
-    def live_connections(self) -> list[Connection]:
+    def live_rings(self) -> list[DataRing]:
         """Return the data rings that are up."""
-        with self._connections_lock:
-            return list(self._connections)
+        with self._rings_lock:
+            return list(self._rings)
 
     def free(self) -> None:
         """Unbind every event channel and end every grant; a second call does nothing. :meth:`fail` comes first."""
-        for connection in self.live_connections():
-            connection.take_down(self.error(), keep_input=True)  # STATE-10
+        for ring in self.live_rings():
+            ring.take_down(self.error(), keep_input=True)  # STATE-10
         self.calls.release()
         self.events.close_port(self.port)
         self._page.end()
@@ -144,9 +144,9 @@ class Device:
         self.gone = ForkedDomain("a forked child has none of its parent's sockets")
         self.events.forget_threads()
         self.calls.disown()
-        self._connections_lock = threading.Lock()
-        for connection in self._connections:
-            connection.disown(self.error())
+        self._rings_lock = threading.Lock()
+        for ring in self._rings:
+            ring.disown(self.error())
 
 
 def _nothing() -> None:

@@ -128,10 +128,10 @@ class Frontend:
         """What crossed so far."""
         sums = self._tally.snapshot()
         sums.notifications_received = self._device.events.received - self._device.events_before
-        for connection in self._device.live_connections():
-            sums.bytes_sent += connection.bytes_sent
-            sums.bytes_received += connection.bytes_received
-            sums.notifications_sent += connection.notifications
+        for ring in self._device.live_rings():
+            sums.bytes_sent += ring.bytes_sent
+            sums.bytes_received += ring.bytes_received
+            sums.notifications_sent += ring.notifications
         return sums
 
     def close(self, linger: float = LINGER_SECONDS) -> None:

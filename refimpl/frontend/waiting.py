@@ -28,16 +28,13 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from refimpl.data_ring.notification import renotify_delays
+from refimpl.frontend.throttle import Throttle
 from refimpl.platform import Platform
 
-#: No wait is longer than this before it looks again, in seconds.
+#: How long the first wait is before it looks again, and whether the peer has taken what we sent, in seconds.
+FIRST_WAIT_SECONDS = 0.005
+#: No later one is longer than this.
 LONGEST_WAIT_SECONDS = 1.0
-#: So many events in a row with nothing new behind them are free.
-FREE_USELESS_EVENTS = 8
-FIRST_HOLD_SECONDS = 0.004
-LONGEST_HOLD_SECONDS = 1.0
-
-
 #: The deadline of a call that does not wait.
 AT_ONCE = 0.0
 
@@ -71,9 +68,8 @@ def turn(lock: threading.Lock, deadline: float | None) -> Iterator[None]:
 class Source(Protocol):
     """Something of ours with an event channel that a thread can wait for."""
 
-    @property
-    def port(self) -> int:
-        """Our event channel."""
+    #: Our event channel.
+    port: int
 
     def activity(self) -> object:
         """Return something that differs once the peer has done anything."""
@@ -85,29 +81,6 @@ class Source(Protocol):
         """Notify the peer once more."""
 
 
-class _Throttle:
-    """How long a port stays masked after events with nothing behind them."""
-
-    __slots__ = ("_activity", "_hold", "_useless", "rearm_at")
-
-    def __init__(self) -> None:
-        self._activity: object = None
-        self._useless = 0
-        self._hold = 0.0
-        #: When the port may be rearmed, while it is held; otherwise 0.
-        self.rearm_at = 0.0
-
-    def take_event(self, activity: object) -> None:
-        """Account for one event, after a look that found not what was waited for."""
-        if activity != self._activity:
-            self._activity, self._useless, self._hold = activity, 0, 0.0
-            return
-        self._useless += 1
-        if self._useless > FREE_USELESS_EVENTS:  # SEC-F-11
-            self._hold = min(LONGEST_HOLD_SECONDS, max(FIRST_HOLD_SECONDS, self._hold * 2))
-            self.rearm_at = time.monotonic() + self._hold
-
-
 class _Waiter:
     """A thread inside :meth:`Events.wait_until`."""
 
@@ -116,16 +89,21 @@ class _Waiter:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = sources
         self.ports = {source.port for source in sources}
+        self._signal: threading.Lock | None = None
+
+    def become_follower(self) -> None:
+        """Make what wakes it; a leader needs none."""
         self._signal = threading.Lock()
         self._signal.acquire()
 
-    def block(self, timeout: float) -> bool:
-        """Sleep as a follower; return False where the time ran out."""
-        return self._signal.acquire(timeout=timeout)
+    def block(self, timeout: float) -> None:
+        """Sleep as a follower until woken, or until the time runs out."""
+        if self._signal is not None:
+            self._signal.acquire(timeout=timeout)
 
     def wake(self) -> None:
         """End the sleep, or the next one; the lock of :class:`Events` is held."""
-        if self._signal.locked():
+        if self._signal is not None and self._signal.locked():
             self._signal.release()
 
 
@@ -138,8 +116,8 @@ class Events:
         self._leader: _Waiter | None = None
         self._followers: list[_Waiter] = []
         self._masked: set[int] = set()
-        self._throttles: dict[int, _Throttle] = {}
-        #: Events that came in, for statistics.
+        self._throttles: dict[int, Throttle] = {}
+        #: How many events came in.
         self.received = 0
 
     @classmethod
@@ -148,30 +126,39 @@ class Events:
         with _instances_lock:
             return _instances.setdefault(platform, cls(platform))
 
-    def wait_until(self, sources: Sequence[Source], look: Callable[[], bool], deadline: float | None = None) -> bool:
+    def wait_until(
+        self,
+        sources: Sequence[Source],
+        look: Callable[[], bool],
+        deadline: float | None = None,
+        *,
+        seen: int | None = None,
+    ) -> bool:
         """Wait until ``look()`` says so; return False if the deadline (of ``time.monotonic``) comes first.
 
         ``look`` runs at once, after each event of the sources, after :meth:`wake_all`, and once a second in any case.
         What it raises comes out. While a source's peer has not taken what we sent, it is notified again.
+
+        ``seen`` spares the first look: the caller has looked already, after it read ``seen`` from :attr:`received`.
         """
         waiter = _Waiter(sources)
         self._join(waiter)
         try:
-            if look():
+            # An event that came between the caller's look and the registration went to others, or to nobody.
+            if seen != self.received and look():
                 return True
-            delays = renotify_delays() if any(source.is_untaken() for source in sources) else None
+            delays: Iterator[float] | None = None
+            pause = FIRST_WAIT_SECONDS
             while True:
-                timeout = LONGEST_WAIT_SECONDS if delays is None else next(delays)
-                end = time.monotonic() + timeout
-                end = end if deadline is None else min(end, deadline)
+                end = time.monotonic() + pause
+                if deadline is not None and deadline < end:
+                    end = deadline
                 if self._wait_and_look(waiter, look, end):
                     return True
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
-                untaken = [source for source in sources if source.is_untaken()]
-                for source in untaken:
-                    source.renotify()  # NORING-5 (E-CONSNOTIFY)
-                delays = (delays or renotify_delays()) if untaken else None
+                delays = self._renotify(sources, delays)
+                pause = LONGEST_WAIT_SECONDS if delays is None else next(delays)
         finally:
             self._leave(waiter)
 
@@ -194,50 +181,65 @@ class Events:
         self._leader, self._followers = None, []
 
     def _wait_and_look(self, waiter: _Waiter, look: Callable[[], bool], end: float) -> bool:
-        """Wait until ``end`` for what ``look`` says; it has looked once, or an event came, since it was registered."""
+        """Wait until ``look`` says so, or until ``end``: then return False. It has looked since it was registered."""
+        was_useless = False
         while True:
             now = time.monotonic()
             if now >= end:
                 return False
-            timeout = self._rearm(waiter, now, end) - now
+            until = self._rearm(waiter, now, end, was_useless) if self._masked else end
             if self._leader is waiter:
-                self._lead(waiter, timeout)
+                self._lead(waiter, now, until)
             else:
-                waiter.block(timeout)
+                waiter.block(until - now)
             if look():
                 return True
+            was_useless = True
 
-    def _rearm(self, waiter: _Waiter, now: float, end: float) -> float:
-        """Let those of the waiter's ports fire again that have fired; return until when to wait: at most ``end``."""
+    def _rearm(self, waiter: _Waiter, now: float, end: float, was_useless: bool) -> float:
+        """Let the waiter's ports fire again that have fired; return until when to wait: ``end``, or a held port's time.
+
+        ``was_useless`` says that the last event has shown nothing of what is waited for.
+        """
         for source in waiter.sources:
             port = source.port
             if port not in self._masked:
                 continue
-            throttle = self._throttles.setdefault(port, _Throttle())
-            if not throttle.rearm_at:
-                throttle.take_event(source.activity())
-            if throttle.rearm_at > now:
-                end = min(end, throttle.rearm_at)
-                continue
-            throttle.rearm_at = 0.0
+            throttle = self._throttles.get(port)
+            if throttle is None and was_useless:
+                throttle = self._throttles[port] = Throttle()
+            if throttle is not None:
+                if was_useless and not throttle.rearm_at:
+                    throttle.take_event(source.activity())
+                if throttle.rearm_at > now:
+                    end = min(end, throttle.rearm_at)
+                    continue
+                throttle.rearm_at = 0.0
             self._masked.discard(port)  # Before it can fire again.
             self._platform.rearm(port)
         return end
 
-    def _lead(self, waiter: _Waiter, timeout: float) -> None:
+    def _renotify(self, sources: Sequence[Source], delays: Iterator[float] | None) -> Iterator[float] | None:
+        """Notify the peers again that have not taken what we sent; return when to do that next, None if all have."""
+        untaken = [source for source in sources if source.is_untaken()]
+        for source in untaken:
+            source.renotify()  # NORING-5 (E-CONSNOTIFY)
+        return (delays or renotify_delays()) if untaken else None
+
+    def _lead(self, waiter: _Waiter, now: float, until: float) -> None:
         """Wait on the platform until a port of the waiter's fires, :meth:`wake_all` is called, or time runs out."""
-        end = time.monotonic() + timeout
-        while timeout > 0:
-            fired = self._platform.wait(timeout)
+        while now < until:
+            fired = self._platform.wait(until - now)
             if not fired:
                 return
+            # In this order: see wait_until.
             self.received += len(fired)
             self._masked.update(fired)
             if self._followers:
                 self._wake_followers(fired)
             if not waiter.ports.isdisjoint(fired):
                 return
-            timeout = end - time.monotonic()
+            now = time.monotonic()
 
     def _wake_followers(self, fired: Sequence[int]) -> None:
         with self._lock:
@@ -250,6 +252,7 @@ class Events:
             if self._leader is None:
                 self._leader = waiter
             else:
+                waiter.become_follower()
                 self._followers.append(waiter)
 
     def _leave(self, waiter: _Waiter) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
+import queue
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from refimpl.errors import StoreError, StoreExists, StoreLost
@@ -52,9 +53,9 @@ class Toolstack:
         self._store = store
         self._backend_id = backend_id
         self._list_domains = list_domains
-        self._due = threading.Event()
-        self._wake = wake or self._due.set
-        self._is_closed = False
+        self._due: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wake = wake or self._note
+        self._is_closed = self._is_running = False
         self._removals: list[_Removal] = []
         self._leaving: set[int] = set()
         self._retry_at: float | None = None
@@ -98,16 +99,32 @@ class Toolstack:
 
     def run(self, report: Callable[[Change], None] = lambda change: None) -> None:
         """Handle all that comes until :meth:`close`, in this thread; only without a ``wake`` of one's own."""
-        while not self._is_closed:
-            for change in self.handle():
-                report(change)
-            self._due.wait(self.seconds_left())
-            self._due.clear()
+        self._is_running = True
+        try:
+            while not self._is_closed:
+                for change in self.handle():
+                    report(change)
+                with suppress(queue.Empty):
+                    self._due.get(timeout=self.seconds_left())
+        finally:
+            self._is_running = False
+            self._cancel_watches()
 
     def close(self) -> None:
-        """Stop; devices and guests stay as they are. Safe from any thread; a second call does nothing."""
+        """Stop; devices and guests stay as they are. A second call does nothing.
+
+        Ends :meth:`run` from any thread, and from a signal's handler.
+        """
         self._is_closed = True
         self._wake()
+        if not self._is_running:  # Else the signal may have come in the middle of a request.
+            self._cancel_watches()
+
+    def _note(self) -> None:
+        if self._due.empty():
+            self._due.put(None)  # Not an Event: setting one in a signal's handler can wait for itself.
+
+    def _cancel_watches(self) -> None:
         for watch in (*self._watches, *(removal.watch for removal in self._removals)):
             watch.cancel()
 

@@ -173,3 +173,18 @@ def test_the_loss_of_the_store_comes_out_of_run(store_server) -> None:
         thread.join(PATIENCE)
         assert outcome
         toolstack.close()
+
+
+def test_close_in_a_signal_s_handler_in_the_middle_of_a_request(store, monkeypatch: pytest.MonkeyPatch) -> None:
+    toolstack = Toolstack(store)
+    original = guests.attach
+
+    def attach_interrupted(*arguments: object) -> object:
+        with store._router.send_lock:  # Held by the very thread that the signal interrupts.
+            toolstack.close()
+        return original(*arguments)
+
+    monkeypatch.setattr(guests, "attach", attach_interrupted)
+    toolstack.run()
+    assert [device.frontend_id for device in devices(store)] == [1, 2]
+    assert not store._router.watches._by_token

@@ -11,8 +11,10 @@ import marshal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from refimpl.speclink.loader import PROBE_NAME, code_file
+from refimpl.speclink.loader import RAN, SEEN, code_file
 from refimpl.speclink.statements import is_docstring
+
+_PROBE = f"if {{key!r}} not in {SEEN}: {RAN}({{key!r}})"
 
 
 def module_name(path: str) -> str:
@@ -65,5 +67,7 @@ class _Prober(ast.NodeTransformer):
     def _probed(self, node: ast.stmt) -> list[ast.stmt]:
         if node.lineno not in self._lines or is_docstring(node):
             return [node]
-        call = ast.Call(ast.Name(PROBE_NAME, ast.Load()), [ast.Constant(f"{self._path}:{node.lineno}")], [])
-        return [ast.copy_location(ast.Expr(call), node), node]
+        (probe,) = ast.parse(_PROBE.format(key=f"{self._path}:{node.lineno}")).body
+        for part in ast.walk(probe):
+            ast.copy_location(part, node)
+        return [probe, node]

@@ -17,8 +17,8 @@ from types import CodeType, ModuleType
 
 from refimpl.speclink import probe
 
-#: Under this name a prepared module finds :func:`refimpl.speclink.probe.ran`.
-PROBE_NAME = "__speclink_ran__"
+#: Under these names a prepared module finds :data:`refimpl.speclink.probe.seen` and :func:`refimpl.speclink.probe.ran`.
+SEEN, RAN = "__speclink_seen__", "__speclink_ran__"
 
 
 def code_file(folder: str, module: str) -> str:
@@ -39,7 +39,8 @@ class _PreparedLoader(importlib.machinery.SourceFileLoader):
         return code if isinstance(code, CodeType) else super().get_code(fullname)
 
     def exec_module(self, module: ModuleType) -> None:
-        setattr(module, PROBE_NAME, probe.ran)
+        setattr(module, SEEN, probe.seen)
+        setattr(module, RAN, probe.ran)
         super().exec_module(module)
 
 

@@ -1,8 +1,8 @@
 """Record, while a test runs, which citing statements are reached: in this process and in its children.
 
-:mod:`refimpl.speclink.instrument` puts a call of :func:`ran` in front of each statement of interest. In the process
-that runs the tests the calls are kept per test. A child, forked or started, appends to a file of its own, a line at the
-first time of each statement, so that nothing is lost when it is killed.
+:mod:`refimpl.speclink.instrument` puts a probe, a call of :func:`ran`, in front of each statement of interest. In the
+process that runs the tests the calls are kept per test. A child, forked or started, appends to a file of its own, a
+line at the first time of each statement, so that nothing is lost when it is killed.
 
 A thread that was there before the test began counts for none, nor does a process started outside of a
 test's own set-up.
@@ -20,6 +20,10 @@ FOLDER_VARIABLE = "REFIMPL_EVIDENCE_FOLDER"
 TEST_VARIABLE = "REFIMPL_EVIDENCE_TEST"
 
 
+#: What needs no second look: probes ask it before they call :func:`ran`, so that they cost next to nothing in a loop.
+seen: set[str] = set()
+
+
 class _Recorder:
     """What has been reached for the current test, and where it goes."""
 
@@ -29,21 +33,19 @@ class _Recorder:
         self.file: int | None = None  # a child's own
         self.is_open = False
 
-    def add(self, key: str) -> None:
-        if not self.is_open or threading.get_ident() in self.foreign_threads:
-            return
-        self.reached.add(key)
-        if self.file is not None:
-            os.write(self.file, f"{key}\n".encode())
-
 
 _recorder = _Recorder()
 
 
 def ran(key: str) -> None:
     """Note that the statement named ``path:line`` is about to run."""
-    if key not in _recorder.reached:
-        _recorder.add(key)
+    if _recorder.is_open:
+        if threading.get_ident() in _recorder.foreign_threads:
+            return
+        _recorder.reached.add(key)
+        if _recorder.file is not None:
+            os.write(_recorder.file, f"{key}\n".encode())
+    seen.add(key)
 
 
 def begin(test: str) -> None:
@@ -52,8 +54,7 @@ def begin(test: str) -> None:
     _recorder.foreign_threads = frozenset(
         thread.ident for thread in threading.enumerate() if thread.ident and thread.ident != threading.get_ident()
     )
-    _recorder.is_open = True
-    os.environ[TEST_VARIABLE] = test
+    resume(test)
 
 
 def pause() -> None:
@@ -64,8 +65,10 @@ def pause() -> None:
 
 def resume(test: str) -> None:
     """Go on recording for the test."""
-    _recorder.is_open = True
     os.environ[TEST_VARIABLE] = test
+    _recorder.is_open = True
+    # After the flag, not before: what was reached meanwhile and not recorded is to be looked at again.
+    seen.clear()
 
 
 def end() -> set[str]:
@@ -99,6 +102,7 @@ def become_child() -> None:
         return  # the recorded run is over: nobody reads it any more
     _recorder.foreign_threads = frozenset()
     _recorder.is_open = True
+    seen.clear()
 
 
 os.register_at_fork(after_in_child=become_child)

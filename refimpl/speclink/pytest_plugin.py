@@ -16,11 +16,12 @@ from refimpl.speclink.markers import MARKERS, known_ids
 
 if TYPE_CHECKING:
     from refimpl.speclink.catalogue import Catalogue
+    from refimpl.speclink.recording import Recording
 
 _REACHED = pytest.StashKey[list[str]]()
 _HAS_FAILED = pytest.StashKey[bool]()
-_RECORDING = pytest.StashKey["_Recording"]()
-_CATALOGUE = pytest.StashKey["Catalogue"]()
+_RECORDING: pytest.StashKey[Recording] = pytest.StashKey()
+_CATALOGUE: pytest.StashKey[Catalogue] = pytest.StashKey()
 _OUTPUT = "refimpl_evidence"
 
 

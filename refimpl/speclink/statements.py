@@ -51,44 +51,36 @@ class Statements:
                 innermost = statement
         return innermost
 
-    def _add(self, first: int, last: int, statement: Statement) -> None:
-        self._spans.append((first, last, statement))
+    def _block(
+        self, body: Iterable[ast.stmt], within: str, classes: tuple[str, ...], *, in_function: bool
+    ) -> Statement | None:
+        """Take in a block; return its first statement."""
+        found = [self._statement(n, within, classes, in_function) for n in body if not is_docstring(n)]
+        return next(iter(found), None)
 
-    def _block(self, body: Iterable[ast.stmt], within: str, classes: tuple[str, ...], *, in_function: bool) -> None:
-        for node in body:
-            if not is_docstring(node):
-                self._statement(node, within, classes, in_function)
-
-    def _statement(self, node: ast.stmt, within: str, classes: tuple[str, ...], in_function: bool) -> None:
+    def _statement(self, node: ast.stmt, within: str, classes: tuple[str, ...], in_function: bool) -> Statement | None:
         inner = f"{within}.{getattr(node, 'name', '')}".strip(".")
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            self._block(node.body, inner, classes, in_function=True)
-            self._function_header(node)
-        elif isinstance(node, ast.ClassDef):
-            names = () if in_function else (*classes, node.name)[:1]
-            self._header(node, names, inner)
-            self._block(node.body, inner, (*classes, node.name), in_function=in_function)
-        else:
-            names = () if in_function else classes[:1] or tuple(bound_names(node))
-            self._header(node, names, within)
-            for body in inner_blocks(node):
-                self._block(body, within, classes, in_function=in_function)
-
-    def _header(self, node: ast.stmt, names: tuple[str, ...], within: str) -> None:
-        last = header_end(node)
-        self._add(top_line(node), last, Statement(node.lineno, last, names, within))
-
-    def _function_header(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        """A comment on ``def`` is about the first statement of the body."""
-        body = [n for n in node.body if not is_docstring(n)]
-        if body:
-            first = self.at(body[0].lineno) if self._sorted() else None
+            first = self._block(node.body, inner, classes, in_function=True)
             if first:
-                self._add(top_line(node), node.body[0].lineno - 1, first)
+                # A comment on `def` is about the first statement of the body.
+                self._spans.append((top_line(node), node.body[0].lineno - 1, first))
+            return first
+        if isinstance(node, ast.ClassDef):
+            names = () if in_function else (*classes, node.name)[:1]
+            header = self._header(node, names, inner)
+            self._block(node.body, inner, (*classes, node.name), in_function=in_function)
+            return header
+        names = () if in_function else classes[:1] or tuple(bound_names(node))
+        header = self._header(node, names, within)
+        for body in inner_blocks(node):
+            self._block(body, within, classes, in_function=in_function)
+        return header
 
-    def _sorted(self) -> bool:
-        self._spans.sort(key=lambda span: (span[0], -span[1]))
-        return True
+    def _header(self, node: ast.stmt, names: tuple[str, ...], within: str) -> Statement:
+        statement = Statement(node.lineno, header_end(node), names, within)
+        self._spans.append((top_line(node), statement.last, statement))
+        return statement
 
 
 def is_docstring(node: ast.stmt) -> bool:
@@ -116,11 +108,10 @@ def header_end(node: ast.stmt) -> int:
         case ast.ClassDef():
             parts = [*node.bases, *(k.value for k in node.keywords)]
         case ast.Try() | ast.TryStar():
-            pass
+            return int(node.lineno)
         case _:
-            return node.end_lineno or node.lineno
-    ends: list[int] = [part.end_lineno or part.lineno for part in parts]
-    return max([node.lineno, *ends])
+            return int(node.end_lineno or node.lineno)
+    return max(int(part.end_lineno or part.lineno) for part in (node, *parts))
 
 
 def inner_blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:

@@ -16,7 +16,7 @@ from refimpl.errors import LimitReached
 from refimpl.platform import PAGE_SIZE
 from refimpl.shm.page_runs import PageRuns, Run
 from refimpl.shm.scattered import map_scattered
-from refimpl.shm.segments import FIRST_REF, map_segment, reserve
+from refimpl.shm.segments import FIRST_PAGE, map_segment, reserve
 
 #: Free pages kept backed by memory: 16 MiB, eight data rings of order 9.
 WARM_LIMIT = 4096
@@ -33,8 +33,8 @@ class Arena:
         self._view = memoryview(self.mapping)
         self._bytes = np.frombuffer(self.mapping, np.uint8)
         self._warm = PageRuns()
-        self._cold = PageRuns(Run(FIRST_REF, page_count))
-        reserve(descriptor, 0, FIRST_REF * PAGE_SIZE)
+        self._cold = PageRuns(Run(FIRST_PAGE, page_count))
+        reserve(descriptor, 0, FIRST_PAGE * PAGE_SIZE)
 
     @property
     def free_page_count(self) -> int:
@@ -45,7 +45,7 @@ class Arena:
         """Take zeroed pages, in one run where there is one. Raises LimitReached with nothing taken."""
         if page_count > self.free_page_count:
             remedy = f"{self.free_page_count} are free: end grants, or join with a bigger arena"
-            raise LimitReached("pages in the arena", self.page_count - FIRST_REF, remedy)
+            raise LimitReached("pages in the arena", self.page_count - FIRST_PAGE, remedy)
         warm = self._warm.take(page_count)
         if warm is not None:
             self._bytes[_bytes_of(warm)] = 0

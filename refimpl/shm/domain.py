@@ -15,7 +15,7 @@ from refimpl.shm.incarnations import segment_names
 from refimpl.shm.lives import map_lives
 from refimpl.shm.names import Anchor
 from refimpl.shm.segments import (
-    FIRST_REF,
+    FIRST_PAGE,
     LARGEST_ARENA,
     TABLES,
     check_machine,
@@ -34,8 +34,8 @@ class Domain:
     def __init__(self, run_directory: str | os.PathLike[str], domid: int | None, arena_pages: int) -> None:
         """Join the run. Raises PlatformError, Misuse."""
         check_machine()
-        if not FIRST_REF < arena_pages <= LARGEST_ARENA:
-            raise Misuse(f"an arena has {FIRST_REF + 1} to {LARGEST_ARENA} pages, not {arena_pages}")
+        if not FIRST_PAGE < arena_pages <= LARGEST_ARENA:
+            raise Misuse(f"an arena has {FIRST_PAGE + 1} to {LARGEST_ARENA} pages, not {arena_pages}")
         with ExitStack() as undo:
             self.control = Control(run_directory)
             undo.callback(self.control.close)

@@ -1,9 +1,12 @@
 """The granter's side of the grant table.
 
-A page has one ref, its number in the arena, and one word in ``granted``, which this side alone writes; whether a peer
-maps it is in the peer's tables, which the peer alone writes. That replaces the compare-and-swap that Xen has and
-Python has not: a mapper says that it maps, fences, and then looks whether it may; we say that it may not, fence, and
-then look whether it does. One of the two sees the other.
+A page has one word in ``granted``, which this side alone writes; whether a peer maps it is in the peer's tables, which
+the peer alone writes. That replaces the compare-and-swap that Xen has and Python has not: a mapper says that it maps,
+fences, and then looks whether it may; we say that it may not, fence, and then look whether it does. One of the two sees
+the other.
+
+A ref names a page and a generation, one a grant, so that a ref kept after its grant's end is refused and does not name
+whatever has the page by then.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from refimpl.shm.arena import Arena
 from refimpl.shm.lifetime import Lifetime
 from refimpl.shm.page_runs import Run
 from refimpl.shm.peers import Peers
-from refimpl.shm.segments import DOMID_COUNT
+from refimpl.shm.segments import DOMID_COUNT, GENERATION_COUNT, PAGE_BITS
 from refimpl.shm.tables import Tables, grant_word
 
 #: Quarantined pieces looked at when a grant begins, so that a peer that never lets go cannot make grants slow.
@@ -31,23 +34,25 @@ _LOOKED_AT = 8
 class ShmGrantedPages(GrantedPages):
     """Pages of our arena that a peer may map."""
 
-    def __init__(self, granter: Granter, peer: int, runs: Sequence[Run], memory: memoryview) -> None:
+    def __init__(
+        self, granter: Granter, peer: int, runs: Sequence[Run], refs: tuple[int, ...], memory: memoryview
+    ) -> None:
         self.peer = peer
-        self.refs = tuple(chain.from_iterable(range(*run) for run in runs))
+        self.refs = refs
         self.memory = memory
         self._runs = runs
         self._granter: Granter | None = granter
 
     def end(self) -> None:
         """End the grants. Raises Misuse, with nothing ended, where a cast or an array of ``memory`` is left."""
-        granter = self._granter
-        if granter is None or not granter.lifetime.last():
+        granter, self._granter = self._granter, None
+        if granter is None or not granter.lifetime.lasts():
             return
         try:
             self.memory.release()
         except BufferError as error:
+            self._granter = granter
             raise Misuse("release every view of the granted pages before their end") from error
-        self._granter = None
         granter.end(self.peer, self._runs)
 
 
@@ -71,6 +76,7 @@ class Granter:
         self._peers = peers
         self._fences = fences
         self._lock = threading.Lock()
+        self._generation = -1
         self._quarantine: deque[_Quarantined] = deque()
 
     @property
@@ -82,7 +88,6 @@ class Granter:
         """Grant zeroed pages. Raises LimitReached, Misuse."""
         if page_count < 1 or not 0 <= peer < DOMID_COUNT:
             raise Misuse(f"{page_count} pages cannot be granted to domain {peer}")
-        word = pack("=I", grant_word(peer, writable=writable))
         with self._lock:
             self._release_quarantined(_LOOKED_AT)
             runs = self._take(page_count)
@@ -91,10 +96,14 @@ class Granter:
             except LimitReached:
                 self._arena.give_back(runs)
                 raise
+            self._generation = generation = (self._generation + 1) % GENERATION_COUNT
+            word = pack("=I", grant_word(peer, generation, writable=writable))
             self._fences.write()  # who sees the grant sees the zeroes
             for first, end in runs:
                 self._granted[4 * first : 4 * end] = word * (end - first)
-        return ShmGrantedPages(self, peer, runs, memory)
+        base = generation << PAGE_BITS
+        refs = tuple(chain.from_iterable(range(base + first, base + end) for first, end in runs))
+        return ShmGrantedPages(self, peer, runs, refs, memory)
 
     def end(self, peer: int, runs: Sequence[Run]) -> None:
         """End the grants of the runs; keep the pages aside while the peer maps them."""

@@ -23,7 +23,7 @@ from refimpl.shm.incarnations import Incarnation, Refused, check_process
 from refimpl.shm.lives import Lives
 from refimpl.shm.names import Anchor, remove_stale_runs
 from refimpl.shm.run_directory import RunDirectory, control_path, store_path
-from refimpl.shm.segments import DOMID_COUNT, FIRST_REF, LARGEST_ARENA, TABLES, check_machine, is_segment
+from refimpl.shm.segments import DOMID_COUNT, FIRST_PAGE, LARGEST_ARENA, TABLES, check_machine, is_segment
 
 _BACKLOG = 64
 #: Connections accepted a turn.
@@ -200,8 +200,8 @@ class Hypervisor:
         pages = message.get("page_count")
         if domain.segments is not None or len(descriptors) != 2:
             raise Refused("a domain enters once, with its two segments")
-        if not (type(pages) is int and FIRST_REF < pages <= LARGEST_ARENA):
-            raise Refused(f"an arena has {FIRST_REF + 1} to {LARGEST_ARENA} pages")
+        if not (type(pages) is int and FIRST_PAGE < pages <= LARGEST_ARENA):
+            raise Refused(f"an arena has {FIRST_PAGE + 1} to {LARGEST_ARENA} pages")
         if not is_segment(descriptors[0], pages * PAGE_SIZE) or not is_segment(descriptors[1], TABLES.itemsize):
             raise Refused("these are not the segments of a domain")
         domain.segments, domain.page_count = list(descriptors), pages

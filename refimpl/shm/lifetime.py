@@ -26,7 +26,7 @@ class Lifetime:
             raise ForkedDomain("this process is a forked child, and owns nothing of its parent's domain: join anew")
         raise DomainClosed("the domain is closed")
 
-    def last(self) -> bool:
+    def lasts(self) -> bool:
         """Say whether it still lasts; raise ForkedDomain in a child. For what may also be done after the end."""
         if self.over is ForkedDomain:
             self.refuse()

@@ -22,17 +22,16 @@ from refimpl.platform import PAGE_SIZE, Fences, MappedPages
 from refimpl.shm.lifetime import Lifetime
 from refimpl.shm.peers import Peer, Peers
 from refimpl.shm.scattered import map_scattered, runs_of
-from refimpl.shm.segments import FIRST_REF, GRANTER_COUNT, LARGEST_ARENA, reserve, table_offset
-from refimpl.shm.tables import Tables, grant_word
+from refimpl.shm.segments import FIRST_PAGE, GRANTER_COUNT, LARGEST_ARENA, PAGE_BITS, reserve, table_offset
+from refimpl.shm.tables import WRITABLE, Tables, grant_word
 
 #: Pages in one map; a ref may be among them more than once.
 MOST_PAGES = 1 << 16
 _MOST_MAPS_OF_A_PAGE = 255
-#: All page numbers in order, as words: a slice of it is what consecutive refs look like.
-_PAGE_NUMBERS = np.arange(LARGEST_ARENA, dtype=np.uint32).tobytes()
+_PAGE_MASK = (1 << PAGE_BITS) - 1
 
-_Where = slice | npt.NDArray[np.uint32]
-_Times = int | npt.NDArray[np.int64]
+_Where = slice | npt.NDArray[Any]
+_Times = int | npt.NDArray[Any]
 
 
 class _Row:
@@ -92,16 +91,16 @@ class ShmMappedPages(MappedPages):
 
     def unmap(self) -> None:
         """Unmap the pages. Raises Misuse, with all still mapped, where a cast or an array of ``memory`` is left."""
-        mapper = self._mapper
-        if mapper is None or not mapper.lifetime.last():
+        mapper, self._mapper = self._mapper, None
+        if mapper is None or not mapper.lifetime.lasts():
             return
         try:
             self.memory.release()
             if self._mapping is not None:
                 self._mapping.close()
         except BufferError as error:
+            self._mapper = mapper
             raise Misuse("release every view of the mapped pages before unmapping them") from error
-        self._mapper = None
         mapper.let_go(*self._held)
 
 
@@ -117,9 +116,7 @@ class Mapper:
         self._descriptor = descriptor
         self._peers = peers
         self._fences = fences
-        self._for_writing = grant_word(domid, writable=True)
-        self._for_reading = grant_word(domid, writable=False)
-        self._writing_bytes = pack("=I", self._for_writing)
+        self._domid = domid
         self._rows: dict[int, _Row] = {}
         self._lock = threading.Lock()
 
@@ -128,18 +125,23 @@ class Mapper:
         if not 0 < len(refs) <= MOST_PAGES:
             raise Misuse(f"a map has 1 to {MOST_PAGES} pages, not {len(refs)}")
         try:
-            pages = array("I", refs)
+            words = array("I", refs)
         except OverflowError as error:
             raise GrantRefused(domid, tuple(refs)) from error
         peer = self._peers.get(domid)
-        if peer is None:
+        mapped = self._map(peer, words, writable) if peer is not None else None
+        if mapped is None:
             raise GrantRefused(domid, tuple(refs))
-        first, end = pages[0], pages[0] + len(pages)
+        return mapped
+
+    def _map(self, peer: Peer, words: array[int], writable: bool) -> ShmMappedPages | None:
+        first, count = words[0], len(words)
+        run = slice(first & _PAGE_MASK, (first & _PAGE_MASK) + count)
         with self._lock:
             row = self._row(peer)
-            if pages.tobytes() == _PAGE_NUMBERS[4 * first : 4 * end]:
-                return self._map_run(peer, row, first, end, writable)
-            return self._map_scattered(peer, row, np.frombuffer(pages, np.uint32), writable)
+            if run.stop <= peer.page_count and (count == 1 or words.tobytes() == _consecutive(first, count)):
+                return self._map_run(peer, row, run, first >> PAGE_BITS, writable)
+            return self._map_scattered(peer, row, np.frombuffer(words, np.uint32), writable)
 
     def let_go(self, row: _Row, where: _Where, times: _Times) -> None:
         """Tell the granter that a map is over."""
@@ -154,45 +156,44 @@ class Mapper:
             for row in self._rows.values():
                 row.clear()
 
-    def _map_run(self, peer: Peer, row: _Row, first: int, end: int, writable: bool) -> ShmMappedPages:
-        if first < FIRST_REF or end > peer.page_count:
-            raise GrantRefused(peer.domid, tuple(range(first, end)))
-        where = slice(first, end)
-        row.hold(where, 1)
+    def _map_run(self, peer: Peer, row: _Row, run: slice, generation: int, writable: bool) -> ShmMappedPages | None:
+        if run.start < FIRST_PAGE:
+            return None
+        row.hold(run, 1)
         self._fences.full()
-        found = peer.tables.granted[4 * first : 4 * end].tobytes()
-        if found != self._writing_bytes * (end - first) and not self._allows(np.frombuffer(found, np.uint32), writable):
-            row.let_go(where, 1)
-            raise GrantRefused(peer.domid, tuple(range(first, end)))
-        memory = peer.arena[first * PAGE_SIZE : end * PAGE_SIZE]
+        found = peer.tables.granted[4 * run.start : 4 * run.stop].tobytes()
+        expected = grant_word(self._domid, generation, writable=True)
+        if found != pack("=I", expected) * (run.stop - run.start) and (
+            writable or not _allow_reading(np.frombuffer(found, np.uint32), expected)
+        ):
+            row.let_go(run, 1)
+            return None
+        memory = peer.arena[run.start * PAGE_SIZE : run.stop * PAGE_SIZE]
         if not writable:
             memory = memory.toreadonly()
-        return ShmMappedPages(self, row, where, 1, memory, None)
+        return ShmMappedPages(self, row, run, 1, memory, None)
 
-    def _map_scattered(self, peer: Peer, row: _Row, pages: npt.NDArray[np.uint32], writable: bool) -> ShmMappedPages:
+    def _map_scattered(self, peer: Peer, row: _Row, refs: npt.NDArray[Any], writable: bool) -> ShmMappedPages | None:
+        pages = refs & _PAGE_MASK
         where, times = np.unique(pages, return_counts=True)
-        if where[0] < FIRST_REF or where[-1] >= peer.page_count:
-            raise GrantRefused(peer.domid, tuple(pages.tolist()))
+        if where[0] < FIRST_PAGE or where[-1] >= peer.page_count:
+            return None
         row.hold(where, times)
         try:
             self._fences.full()
-            if not self._allows(peer.tables.granted_words[where], writable):
-                raise GrantRefused(peer.domid, tuple(pages.tolist()))
+            found = peer.tables.granted_words[pages]
+            expected = grant_word(self._domid, refs >> PAGE_BITS, writable=True)
+            if not (np.array_equal(found, expected) if writable else _allow_reading(found, expected)):
+                row.let_go(where, times)
+                return None
             mapping = map_scattered(peer.descriptor, runs_of(pages), writable=writable)
-        except BaseException:
+        except LimitReached:
             row.let_go(where, times)
             raise
         memory = memoryview(mapping)
         if not writable:
             memory = memory.toreadonly()  # to Python; to the processor the pages are that already
         return ShmMappedPages(self, row, where, times, memory, mapping)
-
-    def _allows(self, words: npt.NDArray[Any], writable: bool) -> bool:
-        """Say whether grants as these words say, read once, are all ours to map so."""
-        allowed = words == self._for_writing
-        if not writable:
-            allowed |= words == self._for_reading
-        return bool(allowed.all())
 
     def _row(self, peer: Peer) -> _Row:
         row = self._rows.get(peer.incarnation)
@@ -214,3 +215,12 @@ class Mapper:
         if not free:
             raise LimitReached("domains that pages are mapped of", GRANTER_COUNT, "unmap those of dead ones")
         return min(free)
+
+
+def _consecutive(first: int, count: int) -> bytes:
+    return np.arange(first, first + count, dtype=np.uint32).tobytes()
+
+
+def _allow_reading(words: npt.NDArray[Any], for_writing: int | npt.NDArray[Any]) -> bool:
+    """Say whether all the words are as expected, or so but for the right to write."""
+    return bool(((words | WRITABLE) == for_writing).all())

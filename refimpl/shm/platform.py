@@ -120,22 +120,22 @@ class ShmPlatform(Platform):
 
     def rearm(self, port: int) -> None:
         """See :meth:`Platform.rearm`."""
-        if self._lifetime.last():
+        if self._lifetime.lasts():
             self._channels.rearm(port)
 
     def close_port(self, port: int) -> None:
         """See :meth:`Platform.close_port`."""
-        if self._lifetime.last():
+        if self._lifetime.lasts():
             self._channels.close_port(port)
 
     def wake(self) -> None:
         """See :meth:`Platform.wake`."""
-        if self._lifetime.last():
+        if self._lifetime.lasts():
             self._channels.wake()
 
     def close(self) -> None:
         """See :meth:`Platform.close`. Views of granted and mapped pages stay readable, and mean nothing any more."""
-        if not self._lifetime.last():
+        if not self._lifetime.lasts():
             return
         self._lifetime.end()
         self._channels.stop()

@@ -12,6 +12,7 @@ import mmap
 import os
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ _libc.mmap.argtypes = [
 ]
 
 
-def runs_of(pages: npt.NDArray[np.uint32]) -> list[Run]:
+def runs_of(pages: npt.NDArray[Any]) -> list[Run]:
     """Split page numbers, in their order, into runs of consecutive ones."""
     breaks = (np.diff(pages.astype(np.int64)) != 1).nonzero()[0] + 1
     edges = [0, *breaks.tolist(), len(pages)]

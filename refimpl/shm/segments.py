@@ -1,7 +1,7 @@
 """The two shared memory segments of a domain, and the hypervisor's list of who lives.
 
-- the *arena*: its pages, from which it grants. Peers map it writable. The first :data:`FIRST_REF` pages, whose refs Xen
-  reserves too, hold the pending bytes of its event channels, one a port.
+- the *arena*: its pages, from which it grants. Peers map it writable. The first :data:`FIRST_PAGE` pages are never
+  granted: they hold the pending bytes of its event channels, one a port.
 - the *tables*: what it grants, offers, has bound and has mapped. Only the domain itself writes them.
 
 Both are sparse. A page must be reserved before anybody touches it, reading included, or a full /dev/shm is a SIGBUS
@@ -26,24 +26,28 @@ from refimpl.errors import LimitReached, PlatformUnavailable
 from refimpl.platform import PAGE_SIZE
 from refimpl.shm.names import SHM_DIRECTORY
 
-#: The first ref that a grant can have.
-FIRST_REF = 8
+#: The first page that can be granted.
+FIRST_PAGE = 8
 #: Ports are 1 to PORT_COUNT - 1.
-PORT_COUNT = FIRST_REF * PAGE_SIZE
+PORT_COUNT = FIRST_PAGE * PAGE_SIZE
 #: Domids are 0 to DOMID_COUNT - 1, as in Xen.
 DOMID_COUNT = 0x7FF0
+#: A ref is a generation << PAGE_BITS | a page's number in the arena.
+PAGE_BITS = 18
 #: The pages of the biggest arena: 1 GiB.
-LARGEST_ARENA = 1 << 18
+LARGEST_ARENA = 1 << PAGE_BITS
+#: How many grants later the refs of one may come again.
+GENERATION_COUNT = 1 << 32 - PAGE_BITS
 #: How many granters a domain can have pages mapped of, at once.
 GRANTER_COUNT = 256
 
 #: A domain's tables.
 #:
-#: - ``granted``, by ref: 0, or the domid it is granted to << 2 | writable << 1 | 1
+#: - ``granted``, by page: 0, or the grant's generation << 17 | the domid it is for << 2 | writable << 1 | 1
 #: - ``bound``, by port: 0, or the remote's incarnation << 32 | the offer's generation << 16 | the remote's port
 #: - ``offered``, by port: 0, or a generation << 16 | the domid that may bind it
 #: - ``port_limit``: no port from this one on is in use
-#: - ``granters``: incarnations; row ``i`` of ``maps`` says, by ref of ``granters[i]``, how many maps hold that page
+#: - ``granters``: incarnations; row ``i`` of ``maps`` says, by page of ``granters[i]``, how many maps hold it
 TABLES: np.dtype[Any] = np.dtype(
     [
         ("granted", "u4", (LARGEST_ARENA,)),

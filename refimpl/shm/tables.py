@@ -7,19 +7,22 @@ anything.
 from __future__ import annotations
 
 import mmap
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from refimpl.shm.segments import GRANTER_COUNT, LARGEST_ARENA, PORT_COUNT, table_offset, view_tables
 
-_WRITABLE = 2
+#: The bit of a word in ``granted`` that allows the peer to write.
+WRITABLE = 2
+
+_Words = TypeVar("_Words", int, npt.NDArray[Any])
 
 
-def grant_word(domid: int, *, writable: bool) -> int:
-    """Return what ``granted`` says of a page granted to the domain."""
-    return domid << 2 | (_WRITABLE if writable else 0) | 1
+def grant_word(domid: int, generation: _Words, *, writable: bool) -> _Words:
+    """Return what ``granted`` says of a page granted to the domain, or of several pages with a generation each."""
+    return generation << 17 | (domid << 2 | (WRITABLE if writable else 0) | 1)
 
 
 def offer_word(domid: int, generation: int) -> int:
@@ -42,7 +45,7 @@ class Tables:
         def part(field: str, size_bytes: int) -> memoryview:
             return view[table_offset(field) : table_offset(field) + size_bytes]
 
-        #: By ref, as bytes: four of them a word. A slice of it is one copy, or one store, of any length.
+        #: By page, as bytes: four of them a word. A slice of it is one copy, or one store, of any length.
         self.granted = part("granted", LARGEST_ARENA * 4)
         self.granted_words: npt.NDArray[np.uint32] = record["granted"]
         #: By port.
@@ -65,7 +68,7 @@ class Tables:
         self._record["port_limit"] = port
 
     def maps_row(self, place: int) -> memoryview:
-        """Return how many maps hold each page of ``granters[place]``, a byte a ref."""
+        """Return how many maps hold each page of ``granters[place]``, a byte a page."""
         start = table_offset("maps") + place * LARGEST_ARENA
         return self._view[start : start + LARGEST_ARENA]
 

@@ -59,6 +59,7 @@ class Toolstack:
         self._removals: list[_Removal] = []
         self._leaving: set[int] = set()
         self._retry_at: float | None = None
+        introduce_domain_nodes(store, 0)
         self._guests = {device.frontend_id for device in devices(store)}
         store.on_lost(self._wake)
         self._watches = [

@@ -137,6 +137,7 @@ def test_numbers_from_elsewhere_count_once_they_are_introduced(store, store_serv
         store_server.introduce(7)
         handle_until(toolstack, bell, [Change("attached", 7)])
     assert store.get_permissions("/local/domain/7") == ["n0", "r7"]
+    assert store.read("/local/domain/0/name") == b"Domain-0"
 
 
 def test_a_refused_step_is_tried_again(store, bell, monkeypatch: pytest.MonkeyPatch) -> None:

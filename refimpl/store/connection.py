@@ -12,7 +12,7 @@ from pyxs._internal import Packet
 from pyxs.connection import UnixSocketConnection, XenBusConnection
 
 from refimpl.errors import StoreLost
-from refimpl.store.wire import HEADER, PAYLOAD_MAX
+from refimpl.store.wire import HEADER, PAYLOAD_MAX, Operation
 
 #: The longest payload taken from a server: oxenstored sends a whole long directory as one packet.
 LARGEST_ANSWER = 1 << 20
@@ -58,6 +58,8 @@ class _SocketTransport:
 class _DeviceTransport:
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        self._unsent = 0
+        self.unanswered = False
 
     def fileno(self) -> int:
         return self._descriptor
@@ -66,7 +68,18 @@ class _DeviceTransport:
         return os.read(self._descriptor, size)
 
     def write(self, data: bytes) -> int:
-        return os.write(self._descriptor, data)
+        """Send one request, or what goes of it; the next has to wait for its answer.
+
+        Linux passes a request on from the very buffer that the next write fills: two on their way spoil each other.
+        """
+        if not self._unsent:
+            if self.unanswered:
+                raise BlockingIOError
+            self._unsent = HEADER.size + HEADER.unpack(data)[3]
+            self.unanswered = True
+        written = os.write(self._descriptor, data[: self._unsent])
+        self._unsent -= written
+        return written
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -129,10 +142,21 @@ class SocketConnection(_PacketStream, UnixSocketConnection):  # type: ignore[mis
 
 
 class DeviceConnection(_PacketStream, XenBusConnection):  # type: ignore[misc]
-    """A connection through Linux's ``/dev/xen/xenbus``, where header and payload share the 4096 bytes."""
+    """A connection through Linux's ``/dev/xen/xenbus``, where header and payload share the 4096 bytes.
 
+    It is never ready to be written to in poll's sense, and takes one request at a time.
+    """
+
+    transport: _DeviceTransport
     largest_request = PAYLOAD_MAX - HEADER.size
 
-    def create_transport(self) -> _Transport:
+    def create_transport(self) -> _DeviceTransport:
         """Open the device. Raises OSError."""
         return _DeviceTransport(self.path)
+
+    def receive(self) -> list[Any]:
+        """Return the packets that are whole by now; an answer among them lets the next request go."""
+        packets = super().receive()
+        if any(packet.op != Operation.WATCH_EVENT for packet in packets):
+            self.transport.unanswered = False
+        return packets

@@ -190,14 +190,14 @@ class Router(PyxsRouter):  # type: ignore[misc]
         poll.register(self.r_terminator, select.POLLIN)
         descriptor = self.connection.fileno()
         while self._reason is None:
+            if self._outbox:  # Also with no POLLOUT: the device gives none, its answers make room.
+                self._flush()
             interest = select.POLLIN | (select.POLLOUT if self._outbox else 0)
             poll.register(descriptor, interest)
             for ready, events in poll.poll():
                 if ready != descriptor:
                     self._drain_wakes()
                     continue
-                if events & select.POLLOUT:
-                    self._flush()
                 if events & ~select.POLLOUT:
                     for packet in self.connection.receive():
                         self._hand_on(packet)

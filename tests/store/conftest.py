@@ -43,6 +43,11 @@ class PlayedServer:
         assert request.kind == kind
         return request
 
+    def expect_nothing(self) -> None:
+        """Look for a little while whether the client sends something it must not."""
+        ready, _, _ = select.select([self.descriptor], [], [], 0.05)
+        assert not ready, "the client sent something"
+
     def send(self, kind: int, payload: bytes, request: Request | None = None) -> None:
         ids = (request.request_id, request.transaction_id) if request else (0, 0)
         self.send_raw(packet(kind, payload, *ids))

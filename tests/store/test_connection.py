@@ -137,19 +137,44 @@ class TestDevice:
         client.server.answer(request)
         assert call.result(PATIENCE).path == "data/w"
 
+    def test_the_next_request_waits_for_the_answer_to_the_last(self, play_device, pause_until) -> None:
+        """Linux keeps one buffer for the requests of a descriptor: a second one spoils the first on its way."""
+        client = play_device()
+        calls = [client.start(client.store.read, f"data/{number}") for number in range(8)]
+        pause_until(lambda: len(client.store._router.rvars) == 8)
+        for _ in calls:
+            request = client.server.expect(Operation.READ)
+            client.server.expect_nothing()
+            client.server.answer(request, request.payload.removesuffix(b"\0"))
+        assert {call.result(PATIENCE) for call in calls} == {b"data/%d" % number for number in range(8)}
+
+    def test_an_event_is_no_answer(self, play_device, pause_until) -> None:
+        client = play_device()
+        first = client.start(client.store.read, "data/first")
+        request = client.server.expect(Operation.READ)
+        second = client.start(client.store.read, "data/second")
+        pause_until(lambda: len(client.store._router.rvars) == 2)
+        client.server.send_raw(packet(Operation.WATCH_EVENT, strings(b"data/w", b"token"), 0))
+        client.server.expect_nothing()
+        client.server.answer(request, b"1")
+        client.server.answer(client.server.expect(Operation.READ), b"2")
+        assert (first.result(PATIENCE), second.result(PATIENCE)) == (b"1", b"2")
+
     def test_old_kernels_answer_watches_with_id_0(self, play_device) -> None:
         client = play_device()
         told: list[str] = []
         calls = {path: client.start(client.store.watch, path, told.append) for path in ("data/a", "data/b")}
-        tokens = {}
-        for _ in calls:
-            path, token, _ = client.server.expect(Operation.WATCH).payload.split(b"\0")
-            tokens[path.decode()] = token
         reading = client.start(client.store.read, "data/c")
-        request = client.server.expect(Operation.READ)
-        client.server.send_raw(packet(Operation.WATCH, OK) * 2)
+        tokens = {}
+        for _ in range(3):  # One at a time, in the order the threads came.
+            request = client.server.receive()
+            if request.kind == Operation.READ:
+                client.server.answer(request, b"v")
+                continue
+            path, token, _ = request.payload.split(b"\0")
+            tokens[path.decode()] = token
+            client.server.send_raw(packet(Operation.WATCH, OK))
         watches = {path: call.result(PATIENCE) for path, call in calls.items()}
-        client.server.answer(request, b"v")
         assert reading.result(PATIENCE) == b"v"
         cancelling = client.start(watches["data/a"].cancel)
         unwatch = client.server.expect(Operation.UNWATCH)

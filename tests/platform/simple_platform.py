@@ -211,8 +211,9 @@ class SimplePlatform(Platform):
                 self.deliver(other)
 
     def deliver(self, port: Port) -> None:
-        port.pending = True
-        self.machine.changed.notify_all()
+        with self.machine.lock:
+            port.pending = True
+            self.machine.changed.notify_all()
 
     def _take(self) -> list[int]:
         fired = [number for number, port in self.ports.items() if port.pending and not port.masked]

@@ -8,6 +8,7 @@ other side is ``remote``; both are one user's own processes, so pickles are safe
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import io
 import itertools
 import json
@@ -19,6 +20,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from refimpl.platform import GrantedPages, MappedPages, Platform, Watch
@@ -141,12 +144,22 @@ def _portable(error: BaseException) -> BaseException:
 
 
 def resolve(name: str) -> Callable[..., Any]:
-    """Find ``module:attribute.attribute``."""
-    module, _, path = name.partition(":")
-    found: Any = importlib.import_module(module)
+    """Find ``module:attribute.attribute``; the module may be a file's path, ending in ``.py``."""
+    module, _, path = name.rpartition(":")
+    found: Any = _load(module) if module.endswith(".py") else importlib.import_module(module)
     for attribute in path.split("."):
         found = getattr(found, attribute)
     return found  # type: ignore[no-any-return]
+
+
+def _load(path: str) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if specification is None or specification.loader is None:
+        raise ImportError(path)
+    if specification.name not in sys.modules:
+        sys.modules[specification.name] = module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+    return sys.modules[specification.name]
 
 
 def main(arguments: list[str]) -> int:

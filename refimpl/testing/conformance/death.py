@@ -165,7 +165,7 @@ def event_sent_before_death_arrives(factory: Factory) -> None:
 @check("death", peers=0, needs=DYING)
 def dead_domains_transaction_and_watches_are_gone(factory: Factory) -> None:
     """A transaction left open by a dead domain changes nothing and blocks nobody, nor do its watches."""
-    with alpha_and(factory) as (peers, alpha, beta), workplace(alpha) as path:
+    with alpha_and(factory) as (peers, alpha, beta), workplace(peers, alpha) as path:
         alpha.store.write(f"{path}/x", b"before")
         alpha.store.set_permissions(f"{path}/x", [f"n{alpha.domid}", f"b{beta.platform.domid}"])
         beta.start(leave_transaction_open, f"{path}/x", f"{path}/begun")

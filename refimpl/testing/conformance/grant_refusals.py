@@ -124,9 +124,9 @@ def grant_beyond_the_limit_leaves_nothing(factory: Factory) -> None:
     with factory.peers(2) as peers:
         alpha, beta = peers
         counts = []
-        for _ in range(2):
+        for sizes in ((1,), (64, 1)):
             grants: list[GrantedPages] = []
-            for page_count in (64, 1):
+            for page_count in sizes:
                 try:
                     while len(grants) < 100_000:
                         grants.append(alpha.grant(beta.domid, page_count))

@@ -42,10 +42,10 @@ class Changes:
             self.paths.append(path)
             self._condition.notify_all()
 
-    def await_event(self, what: str) -> str:
+    def await_event(self, what: str, patience: float | None = None) -> str:
         """Wait until the watch fired since the last call; return the last path."""
         with self._condition:
-            if not self._condition.wait_for(lambda: len(self.paths) > self._taken, self._patience):
+            if not self._condition.wait_for(lambda: len(self.paths) > self._taken, patience or self._patience):
                 raise AssertionError(f"lost watch event: {what}")
             self._taken = len(self.paths)
             return self.paths[-1]
@@ -67,7 +67,7 @@ class Changes:
 def permissions_keep_other_domains_out(peers: Peers) -> None:
     """A node's owner does all, others what its list says: n nothing, r read, w write, b both; domain 0 does all."""
     alpha, beta = peers
-    with workplace(alpha) as path:
+    with workplace(peers, alpha) as path:
         node = f"{path}/node"
         alpha.store.write(node, b"secret")
         for mode in "nrwb":
@@ -96,7 +96,7 @@ def permissions_keep_other_domains_out(peers: Peers) -> None:
 def new_nodes_inherit_permissions_and_belong_to_their_maker(peers: Peers) -> None:
     """A new node has its parent's permissions, with an unprivileged creator as its owner."""
     alpha, beta = peers
-    with workplace(alpha) as path:
+    with workplace(peers, alpha) as path:
         alpha.store.make_directory(f"{path}/shared")
         alpha.store.set_permissions(f"{path}/shared", [f"r{alpha.domid}", f"b{beta.domid}"])
         alpha.store.write(f"{path}/shared/of-alpha", b"1")
@@ -110,7 +110,7 @@ def new_nodes_inherit_permissions_and_belong_to_their_maker(peers: Peers) -> Non
 def guest_cannot_write_elsewhere(peers: Peers) -> None:
     """A guest creates, removes and takes over nothing outside what it is allowed."""
     alpha, beta = peers
-    with workplace(alpha) as path:
+    with workplace(peers, alpha) as path:
         alpha.store.write(f"{path}/node", b"1")
         alpha.store.set_permissions(path, [f"r{alpha.domid}"])
         alpha.store.set_permissions(f"{path}/node", [f"r{alpha.domid}"])
@@ -132,7 +132,7 @@ def watch_fires_at_once_and_on_every_kind_of_change(peers: Peers) -> None:
     """A watch fires at registration and on each change at or below its path: write, new child, permissions, removal."""
     alpha, beta = peers
     for watcher in (alpha, beta):
-        with workplace(watcher) as path:
+        with workplace(peers, watcher) as path:
             store = watcher.store
             steps: list[tuple[str, Callable[[], object]]] = [
                 ("a write", partial(store.write, f"{path}/x", b"1")),
@@ -157,7 +157,7 @@ def watch_fires_at_once_and_on_every_kind_of_change(peers: Peers) -> None:
 def watch_sees_its_parent_removed(peers: Peers) -> None:
     """A watch fires when a parent of its node is removed, and works on when the node comes back."""
     alpha, _ = peers
-    with workplace(alpha) as path:
+    with workplace(peers, alpha) as path:
         alpha.store.write(f"{path}/a/b/c", b"1")
         changes = Changes(alpha, f"{path}/a/b/c", peers.patience)
         changes.expect("the removal of the parent", partial(alpha.store.remove, f"{path}/a"))
@@ -169,7 +169,7 @@ def watch_sees_its_parent_removed(peers: Peers) -> None:
 def watch_sees_another_domains_change(peers: Peers) -> None:
     """A watch fires on changes that another domain makes, in a transaction when it ends."""
     alpha, beta = peers
-    with workplace(beta) as path:
+    with workplace(peers, beta) as path:
         beta.store.write(f"{path}/x", b"0")
         beta.store.set_permissions(f"{path}/x", [f"n{beta.domid}", f"b{alpha.domid}"])
         changes = Changes(beta, f"{path}/x", peers.patience)
@@ -192,7 +192,7 @@ def watch_sees_another_domains_change(peers: Peers) -> None:
 def cancelled_watch_is_silent(peers: Peers) -> None:
     """Once cancel returns the callback is not called again; cancelling twice, or from the callback, is allowed."""
     alpha, _ = peers
-    with workplace(alpha) as path:
+    with workplace(peers, alpha) as path:
         kept, cancelled = (Changes(alpha, path, peers.patience) for _ in range(2))
         for turn in range(20):
             alpha.store.write(f"{path}/x", b"%d" % turn)
@@ -231,40 +231,39 @@ def living_domains_are_introduced(peers: Peers) -> None:
 def quota_keeps_a_guest_from_filling_the_store(peers: Peers) -> None:
     """A guest that creates nodes without end is stopped by StoreQuotaReached; removing some lets it go on."""
     _, beta = peers
-    with workplace(beta) as path:
+    with workplace(peers, beta) as path:
 
         def create() -> int:
             for number in range(5000):
                 try:
-                    beta.store.write(f"{path}/{number}", b"1")
+                    beta.store.write(f"{path}/{number // 50}/{number}", b"1")  # a directory's own size has a limit too
                 except StoreQuotaReached:
                     return number
             raise AssertionError("5000 nodes of one guest and no quota")
 
         number = create()
         beta.store.remove(f"{path}/0")
-        beta.store.write(f"{path}/{number}", b"1")
+        beta.store.write(f"{path}/{number // 50}/{number}", b"1")
 
 
 @check("store", peers=0)
 def closed_store_is_silent(factory: Factory) -> None:
     """After close the watches are silent, calls are refused at once, and a second close does nothing."""
-    with factory.peers(2) as peers:
+    with factory.peers(2) as peers, workplace(peers, peers.platforms[0]) as path:
         alpha, beta = peers
-        path = f"/local/domain/{beta.domid}/data/conformance-close"
-        beta.store.write(path, b"1")
-        beta.store.set_permissions(path, [f"b{beta.domid}"])
-        changes = Changes(alpha, path, peers.patience)
-        flush(alpha, peers.patience)
-        alpha.store.close()
+        alpha.store.set_permissions(path, [f"r{alpha.domid}"])
+        changes = Changes(beta, path, peers.patience)
+        flush(beta, peers.patience)
+        beta.store.close()
         calls = len(changes.paths)
-        beta.store.write(path, b"2")
+        alpha.store.write(f"{path}/x", b"1")
         with refused(Exception, "a read after close"):
-            Work(alpha.store.read, path).result(peers.patience, "a read after close")
-        alpha.store.close()
+            Work(beta.store.read, path).result(peers.patience, "a read after close")
+        beta.store.close()
+        with refused(AssertionError, "a watch event after close"):
+            changes.await_event("none expected", 0.05)
         changes.cancel()
         demand_equal(len(changes.paths), calls, "calls after close")
-        beta.store.remove(path)
 
 
 @check("store", peers=0, needs=["can_stop_store"])

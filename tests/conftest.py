@@ -9,7 +9,7 @@ import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -126,3 +126,57 @@ def store_server(request: pytest.FixtureRequest) -> Iterator[RealXenstored | Own
     with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="refimpl-") as folder:
         yield OwnServer(stack, Path(folder))
         stack.close()
+
+
+C_HEADS = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#define __XEN_TOOLS__ 1
+#define xen_mb() __sync_synchronize()
+#define xen_rmb() __sync_synchronize()
+#define xen_wmb() __sync_synchronize()
+#include <xen/xen.h>
+#include <xen/io/pvcalls.h>
+"""
+
+
+@pytest.fixture(scope="session")
+def c_program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Callable[[str], str]]:
+    """``c_program(source)`` compiles a C program that may use Xen's public pvcalls.h and ring.h.
+
+    What it returns runs it: takes its standard input, gives its standard output. Skips where a package is missing.
+    """
+
+    def compile_program(source: str) -> Callable[[str], str]:
+        if not Path("/usr/include/xen/io/pvcalls.h").exists():
+            pytest.skip("package libxen-dev is not installed")
+        compiler = shutil.which("gcc")
+        if compiler is None:
+            pytest.skip("package gcc is not installed")
+        folder = tmp_path_factory.mktemp("c_program")
+        (folder / "program.c").write_text(C_HEADS + source)
+        command = [compiler, "-w", "-O1", "-o", str(folder / "program"), str(folder / "program.c")]
+        subprocess.run(command, check=True, capture_output=True)
+
+        def run(standard_input: str = "") -> str:
+            done = subprocess.run([str(folder / "program")], input=standard_input, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        return run
+
+    return compile_program
+
+
+@pytest.fixture(scope="session")
+def c_values(c_program: Callable[[str], Callable[[str], str]]) -> Callable[[list[str]], list[int]]:
+    """``c_values(expressions)``: what C expressions over the same headers come to."""
+
+    def values(expressions: list[str]) -> list[int]:
+        prints = "".join(f'printf("%ld\\n", (long)({expression}));\n' for expression in expressions)
+        return [int(line) for line in c_program(f"int main(void) {{\n{prints}return 0; }}\n")().split()]
+
+    return values

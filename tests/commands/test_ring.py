@@ -1,0 +1,406 @@
+"""The commands ring against ring.h's own macros, against a plain queue, and against peers that lie."""
+
+from __future__ import annotations
+
+import mmap
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from refimpl.commands.ring import (
+    RESPONSE_SIZE_BYTES,
+    RING_PAGE,
+    RING_SLOTS,
+    SLOT_SIZE_BYTES,
+    BackRing,
+    FrontRing,
+    must_notify,
+    slot_offset,
+)
+from refimpl.errors import Misuse, PeerViolation
+from refimpl.fence import fences
+from refimpl.platform import PAGE_SIZE
+
+REQ_PROD, REQ_EVENT, RSP_PROD, RSP_EVENT = range(4)
+#: Where free-running indexes go wrong, if they do.
+EDGES = (0, 1, 2**31 - 33, 2**31 - 1, 2**31, 2**32 - 33, 2**32 - 2, 2**32 - 1)
+INDEX = st.one_of(st.sampled_from(EDGES), st.integers(0, 2**32 - 1))
+
+
+class Ends(NamedTuple):
+    page: memoryview
+    words: memoryview
+    front: FrontRing
+    back: BackRing
+
+
+def make_ends(start_index: int = 0) -> Ends:
+    page = memoryview(bytearray(b"\xa5" * PAGE_SIZE))
+    front = FrontRing(page, fences(), peer=0, start_index=start_index)
+    front.initialise()
+    return Ends(page, page.cast("I"), front, BackRing(page, fences(), peer=7, start_index=start_index))
+
+
+def request(number: int) -> bytes:
+    return bytes([number & 0xFF]) * SLOT_SIZE_BYTES
+
+
+def response(number: int) -> bytes:
+    return bytes([number & 0xFF]) * RESPONSE_SIZE_BYTES
+
+
+def take_all(back: BackRing) -> list[bytes]:
+    return list(iter(back.take_request, None))
+
+
+# ------------------------------------------------------------------------------------------- against the C header
+
+
+@pytest.mark.spec("RING-1", "FNODE-5")
+@pytest.mark.erratum("E-RSPSIZE")
+def test_page_is_laid_out_as_the_c_compiler_does(c_values: Callable[[list[str]], list[int]]) -> None:
+    page = "struct xen_pvcalls_sring"
+    names = ["req_prod", "req_event", "rsp_prod", "rsp_event", "pvt", "ring"]
+    found = c_values([f"offsetof({page}, {name})" for name in names])
+    assert found == [RING_PAGE.offset_of(name) for name in names] == [0, 4, 8, 12, 16, 64]
+    size, slots, pad = c_values(
+        [f"sizeof((({page} *)0)->ring[0])", f"__RING_SIZE(({page} *)0, 4096)", f"offsetof({page}, __pad)"]
+    )
+    assert (size, slots, pad) == (SLOT_SIZE_BYTES, RING_SLOTS, RING_PAGE.offset_of("pad"))
+    assert RING_PAGE.size == PAGE_SIZE
+    assert [slot_offset(index) for index in (0, 31, 32, 2**32 - 1)] == [64, 64 + 31 * 64, 64, 64 + 31 * 64]
+
+
+C_RING = r"""
+static union { struct xen_pvcalls_sring sring; unsigned char bytes[4096]; } page;
+
+int main(void) {
+    xen_pvcalls_front_ring_t front; xen_pvcalls_back_ring_t back;
+    unsigned start, value; char operation; int answer, i;
+    memset(&page, 0, sizeof page);
+    SHARED_RING_INIT(&page.sring);
+    if (scanf("%u", &start) != 1) return 2;
+    page.sring.req_prod = page.sring.rsp_prod = start;
+    page.sring.req_event = page.sring.rsp_event = start + 1;
+    FRONT_RING_ATTACH(&front, &page.sring, start, 4096);
+    BACK_RING_ATTACH(&back, &page.sring, start, 4096);
+    while (scanf(" %c %u", &operation, &value) == 2) {
+        answer = -1;
+        switch (operation) {
+        case 'p':
+            memset(RING_GET_REQUEST(&front, front.req_prod_pvt), value, sizeof(struct xen_pvcalls_request));
+            front.req_prod_pvt++;
+            RING_PUSH_REQUESTS_AND_CHECK_NOTIFY(&front, answer);
+            break;
+        case 'q':
+            memset(RING_GET_RESPONSE(&back, back.rsp_prod_pvt), value, sizeof(struct xen_pvcalls_response));
+            back.rsp_prod_pvt++;
+            RING_PUSH_RESPONSES_AND_CHECK_NOTIFY(&back, answer);
+            break;
+        case 't':
+            if (RING_HAS_UNCONSUMED_REQUESTS(&back))
+                answer = RING_GET_REQUEST(&back, back.req_cons++)->req_id & 0xff;
+            break;
+        case 'r':
+            if (RING_HAS_UNCONSUMED_RESPONSES(&front))
+                answer = RING_GET_RESPONSE(&front, front.rsp_cons++)->req_id & 0xff;
+            break;
+        case 'f': RING_FINAL_CHECK_FOR_RESPONSES(&front, answer); answer = !!answer; break;
+        case 'b': RING_FINAL_CHECK_FOR_REQUESTS(&back, answer); answer = !!answer; break;
+        }
+        printf("%d\n", answer);
+    }
+    for (i = 0; i < 4096; i++) printf("%02x", page.bytes[i]);
+    return 0;
+}
+"""
+
+
+class Script:
+    """Operations on both ends, in one letter each, done with the Python ends; invalid ones are left out."""
+
+    def __init__(self, start_index: int) -> None:
+        self.ends = make_ends(start_index)
+        self.lines = [str(start_index)]
+        self.answers: list[int] = []
+
+    def do(self, operation: str, value: int) -> None:
+        _, _, front, back = self.ends
+        if (operation == "p" and not front.free_requests) or (operation == "q" and not back.owed):
+            return
+        answer = {
+            "p": lambda: front.push_request(request(value)),
+            "q": lambda: back.push_response(response(value)),
+            "t": lambda: (back.take_request() or [-1])[0],
+            "r": lambda: (front.take_response() or [-1])[0],
+            "f": front.final_check,
+            "b": back.final_check,
+        }[operation]()
+        self.lines.append(f"{operation} {value}")
+        self.answers.append(int(answer))
+
+
+@pytest.fixture(scope="module")
+def c_ring(c_program: Callable[[str], Callable[[str], str]]) -> Callable[[str], str]:
+    return c_program(C_RING)
+
+
+@pytest.mark.spec("RING-1", "RING-12", "RING-13", "RING-18")
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(INDEX, st.lists(st.tuples(st.sampled_from("pppqqttrrfb"), st.integers(0, 255)), max_size=200))
+@example(2**32 - 1, [("p", 1), ("b", 0), ("p", 2), ("t", 0), ("q", 3), ("f", 0), ("r", 0), ("b", 0), ("f", 0)])
+@example(0, [("p", n) for n in range(40)] + [("t", 0), ("q", 9), ("r", 0), ("p", 5)] * 40)
+def test_every_operation_does_what_the_c_macros_do(
+    c_ring: Callable[[str], str], start_index: int, operations: list[tuple[str, int]]
+) -> None:
+    script = Script(start_index)
+    for operation, value in operations:
+        script.do(operation, value)
+    *answers, page = c_ring("\n".join(script.lines)).split("\n")
+    assert [int(answer) for answer in answers] == script.answers
+    assert bytes.fromhex(page) == bytes(script.ends.page)
+
+
+@pytest.mark.spec("RING-1")
+@pytest.mark.security("SEC-F-8")
+def test_initialised_page_is_the_golden_one(c_ring: Callable[[str], str]) -> None:
+    page = bytes(make_ends().page)
+    assert page == bytes.fromhex("00000000 01000000 00000000 01000000").ljust(PAGE_SIZE, b"\0")
+    assert page.hex() == c_ring("0")
+
+
+# --------------------------------------------------------------------------------------------- against a plain queue
+
+
+@pytest.mark.spec("RING-1", "RING-13")
+@pytest.mark.security("SEC-B-4")
+@given(INDEX, st.lists(st.sampled_from("pqtr"), max_size=300))
+def test_ring_carries_what_two_queues_carry(start_index: int, operations: list[str]) -> None:
+    _, _, front, back = make_ends(start_index)
+    requests: deque[bytes] = deque()
+    responses: deque[bytes] = deque()
+    taken = pending = 0
+    for number, operation in enumerate(operations):
+        if operation == "p" and pending < RING_SLOTS:
+            front.push_request(request(number))
+            requests.append(request(number))
+            pending += 1
+        elif operation == "t":
+            assert back.take_request() == (requests.popleft() if requests else None)
+            taken = pending - len(requests) - len(responses)
+        elif operation == "q" and back.owed:
+            back.push_response(response(number))
+            responses.append(response(number))
+            taken -= 1
+        elif operation == "r":
+            expected = responses.popleft() if responses else None
+            assert front.take_response() == expected
+            pending -= expected is not None
+        assert back.owed == taken <= RING_SLOTS
+        assert front.free_requests == RING_SLOTS - pending
+
+
+@pytest.mark.spec("RING-12", "RING-18")
+@given(INDEX, st.integers(0, 40), st.integers(0, 2**32 - 1))
+def test_notification_is_due_when_the_event_lies_among_the_new_messages(old: int, count: int, event: int) -> None:
+    new = (old + count) % 2**32
+    reached = [(old + n + 1) % 2**32 for n in range(count)]
+    assert must_notify(new, old, event) == (event in reached)
+    for event_near in reached[:1] + reached[-1:]:
+        assert must_notify(new, old, event_near)
+
+
+@pytest.mark.spec("RING-12", "RING-18")
+@pytest.mark.parametrize("start_index", EDGES)
+def test_one_notification_wakes_a_sleeper_and_none_follows_while_it_works(start_index: int) -> None:
+    _, _, front, back = make_ends(start_index)
+    assert [front.push_request(request(n)) for n in range(4)] == [True, False, False, False]
+    assert len(take_all(back)) == 4
+    assert front.push_request(request(4)) is False, "the backend has not said that it sleeps"
+    assert back.final_check() is True, "there is a request: it must not sleep"
+    assert len(take_all(back)) == 1
+    assert back.final_check() is False
+    assert front.push_request(request(5)) is True
+    assert [back.push_response(response(n)) for n in range(3)] == [True, False, False]
+    assert [front.take_response() for _ in range(4)] == [response(0), response(1), response(2), None]
+    assert front.final_check() is False
+    assert back.push_response(response(3)) is True
+    assert front.final_check() is True
+
+
+# ------------------------------------------------------------------------------------------------ peers that lie
+
+
+@pytest.mark.security("SEC-B-1")
+@pytest.mark.parametrize("start_index", EDGES)
+@pytest.mark.parametrize("ahead", [33, 34, 64, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 32, 2**32 - 1])
+def test_backend_refuses_an_impossible_req_prod(start_index: int, ahead: int) -> None:
+    _, words, _, back = make_ends(start_index)
+    words[REQ_PROD] = lie = (start_index + ahead) % 2**32
+    for look in (back.take_request, back.final_check):
+        with pytest.raises(PeerViolation) as caught:
+            look()
+        violation = caught.value
+        assert (violation.requirement, violation.field, violation.value) == ("SEC-B-1", "req_prod", lie)
+        assert violation.peer == 7
+    assert back.owed == 0
+
+
+@pytest.mark.security("SEC-B-1", "SEC-B-4")
+@given(INDEX, st.lists(st.tuples(st.booleans(), st.one_of(st.integers(0, 40), st.integers(0, 2**32 - 1))), max_size=60))
+def test_backend_never_owes_more_than_it_can_answer(start_index: int, moves: list[tuple[bool, int]]) -> None:
+    _, words, _, back = make_ends(start_index)
+    produced = start_index
+    for answer, ahead in moves:
+        if answer and back.owed:
+            back.push_response(response(0))
+        words[REQ_PROD] = produced = (produced + ahead) % 2**32
+        try:
+            for _ in range(100):
+                if back.take_request() is None:
+                    break
+            else:
+                pytest.fail("requests without end")
+        except PeerViolation:
+            produced = start_index
+        assert 0 <= back.owed <= RING_SLOTS
+
+
+@pytest.mark.security("SEC-F-1")
+@pytest.mark.parametrize("start_index", EDGES)
+@pytest.mark.parametrize("outstanding", [0, 1, 32])
+def test_frontend_refuses_more_responses_than_requests(start_index: int, outstanding: int) -> None:
+    _, words, front, _ = make_ends(start_index)
+    for number in range(outstanding):
+        front.push_request(request(number))
+    for ahead in (outstanding + 1, 33, 2**31, 2**32 - 1):
+        words[RSP_PROD] = lie = (start_index + ahead) % 2**32
+        for look in (front.take_response, front.final_check):
+            with pytest.raises(PeerViolation) as caught:
+                look()
+            assert (caught.value.requirement, caught.value.field) == ("SEC-F-1", "rsp_prod")
+            assert (caught.value.value, caught.value.peer) == (lie, 0)
+    assert front.free_requests == RING_SLOTS - outstanding
+
+
+@pytest.mark.security("SEC-B-2", "SEC-F-2")
+@pytest.mark.erratum("E-SLOT")
+def test_what_was_taken_no_longer_changes() -> None:
+    page, _, front, back = make_ends()
+    front.push_request(request(1))
+    taken = back.take_request()
+    page[slot_offset(0) : slot_offset(1)] = request(0xEE)
+    assert taken == request(1)
+    back.push_response(response(2))
+    answer = front.take_response()
+    page[slot_offset(0) : slot_offset(1)] = request(0xEE)
+    assert answer == response(2)
+
+
+@pytest.mark.security("SEC-B-3", "SEC-F-5")
+@pytest.mark.parametrize("start_index", EDGES)
+def test_an_ends_own_words_are_never_believed(start_index: int) -> None:
+    _, words, front, back = make_ends(start_index)
+    front.push_request(request(1))
+    words[REQ_PROD] = (start_index + 1) % 2**32
+    words[RSP_PROD] = words[REQ_EVENT] = 0xDEADBEEF
+    assert back.take_request() == request(1)
+    back.push_response(response(2))
+    assert words[RSP_PROD] == (start_index + 1) % 2**32
+    words[REQ_PROD] = words[RSP_EVENT] = 0xDEADBEEF
+    assert front.take_response() == response(2)
+    front.push_request(request(3))
+    assert words[REQ_PROD] == (start_index + 2) % 2**32
+
+
+@pytest.mark.security("SEC-B-5")
+def test_a_response_is_written_whole_and_nothing_else_is() -> None:
+    page, _, front, back = make_ends()
+    front.push_request(request(1))
+    back.take_request()
+    page[slot_offset(0) : slot_offset(2)] = b"\xcc" * 128
+    back.push_response(response(2))
+    assert bytes(page[slot_offset(0) : slot_offset(2)]) == response(2) + b"\xcc" * (128 - RESPONSE_SIZE_BYTES)
+
+
+@pytest.mark.spec("RING-1")
+def test_backend_never_initialises_the_page() -> None:
+    page = memoryview(bytearray(b"\x5a" * PAGE_SIZE))
+    BackRing(page, fences()).release()
+    assert bytes(page) == b"\x5a" * PAGE_SIZE
+
+
+# -------------------------------------------------------------------------------------------------- own callers
+
+
+@pytest.mark.erratum("E-INFLIGHT")
+def test_a_full_ring_takes_no_more_requests_until_a_response_is_taken() -> None:
+    _, _, front, back = make_ends()
+    for number in range(RING_SLOTS):
+        front.push_request(request(number))
+    with pytest.raises(Misuse, match="32 slots"):
+        front.push_request(request(0))
+    take_all(back)
+    back.push_response(response(0))
+    with pytest.raises(Misuse):
+        front.push_request(request(0))
+    front.take_response()
+    front.push_request(request(0))
+    assert front.free_requests == 0
+
+
+@pytest.mark.security("SEC-B-4")
+def test_no_response_without_a_request() -> None:
+    _, words, front, back = make_ends()
+    with pytest.raises(Misuse, match="one response"):
+        back.push_response(response(0))
+    front.push_request(request(1))
+    with pytest.raises(Misuse):
+        back.push_response(response(0))
+    back.take_request()
+    back.push_response(response(0))
+    with pytest.raises(Misuse):
+        back.push_response(response(0))
+    assert words[RSP_PROD] == 1
+
+
+@pytest.mark.spec("RING-5", "RING-14")
+@pytest.mark.security("SEC-B-5")
+@pytest.mark.parametrize("wrong", [0, 23, 25, 63, 65, PAGE_SIZE])
+def test_messages_have_their_size(wrong: int) -> None:
+    page, _, front, back = make_ends()
+    front.push_request(request(1))
+    back.take_request()
+    before = bytes(page)
+    with pytest.raises(Misuse, match=str(wrong)):
+        front.push_request(bytes(wrong))
+    with pytest.raises(Misuse, match=str(wrong)):
+        back.push_response(bytes(wrong))
+    assert bytes(page) == before
+
+
+@pytest.mark.spec("FNODE-5")
+@pytest.mark.parametrize("size", [0, 64, PAGE_SIZE - 1, 2 * PAGE_SIZE])
+def test_the_ring_is_one_page(size: int) -> None:
+    for end in (FrontRing, BackRing):
+        with pytest.raises(Misuse, match="one page"):
+            end(memoryview(bytearray(size)), fences())
+
+
+def test_released_ends_hold_nothing_of_the_page() -> None:
+    memory = mmap.mmap(-1, PAGE_SIZE)
+    with memoryview(memory) as page:
+        front, back = FrontRing(page, fences()), BackRing(page, fences())
+        front.initialise()
+        front.push_request(request(1))
+        assert back.take_request() == request(1)
+        for _ in range(2):
+            front.release()
+            back.release()
+    memory.close()
+    with pytest.raises(ValueError, match="released"):
+        front.push_request(request(2))

@@ -42,8 +42,8 @@ def render(project: Project) -> str:
     totals = Counter(project.standings[id].state for id in project.catalogue.requirements)
     counted = ", ".join(f"{totals[state]} {state}" for state in reversed(State) if totals[state])
     parts.append(f"# {len(project.catalogue.requirements)} requirements: {counted}\n")
-    for heading, lines in _groups(project):
-        parts.append(f"\n[{heading}]\n" + "".join(f"{line}\n" for line in lines))
+    for heading, group in _groups(project):
+        parts.append(f"\n[{heading}]\n" + "".join(f"{line}\n" for line in group))
     return "".join(parts)
 
 
@@ -59,6 +59,11 @@ def _groups(project: Project) -> Iterator[tuple[str, list[Line]]]:
         ],
     )
     yield "security", [_line(project, rule.id, "must*") for rule in project.catalogue.rules.values()]
+
+
+def lines(project: Project) -> list[Line]:
+    """Return every line as it should be now."""
+    return [line for _, group in _groups(project) for line in group]
 
 
 def _line(project: Project, id: str, level: str) -> Line:
@@ -86,12 +91,12 @@ def write(project: Project) -> bool:
 
 def read(root: Path, findings: list[Finding]) -> dict[str, Line]:
     """Read the file as it is checked in."""
-    lines: dict[str, Line] = {}
+    found: dict[str, Line] = {}
     try:
         text = (root / FILE).read_text(encoding="utf-8")
     except OSError:
         findings.append(Finding(FILE, 0, f"is missing; {_REMEDY}"))
-        return lines
+        return found
     for number, raw in enumerate(text.splitlines(), 1):
         if not raw.strip() or raw.startswith(("#", "[")):
             continue
@@ -100,8 +105,8 @@ def read(root: Path, findings: list[Finding]) -> dict[str, Line]:
             findings.append(Finding(FILE, number, "is no line of this file"))
             continue
         id, level, state, platforms, files = fields
-        lines[id] = Line(id, level, state, platforms, files, number)
-    return lines
+        found[id] = Line(id, level, state, platforms, files, number)
+    return found
 
 
 def check(project: Project, findings: list[Finding]) -> None:
@@ -109,7 +114,7 @@ def check(project: Project, findings: list[Finding]) -> None:
     recorded = read(project.root, findings)
     if not recorded:
         return
-    expected = {line.id: line for _, lines in _groups(project) for line in lines}
+    expected = {line.id: line for line in lines(project)}
     for id in recorded.keys() - expected.keys():
         findings.append(Finding(FILE, recorded[id].number, f"stale: {id} is not in spec/; {_REMEDY}"))
     for id, line in expected.items():

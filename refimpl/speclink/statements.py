@@ -90,7 +90,8 @@ def is_docstring(node: ast.stmt) -> bool:
 
 def top_line(node: ast.stmt) -> int:
     """Return the first line of a statement, decorators included."""
-    return min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(d.lineno for d in decorators)])
 
 
 def header_end(node: ast.stmt) -> int:

@@ -12,6 +12,7 @@ import heapq
 import itertools
 import os
 import select
+import threading
 import time
 from collections.abc import Callable
 
@@ -48,6 +49,9 @@ class EventLoop:
         self._handed_over: collections.deque[Callback] = collections.deque()
         self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stopping = False
+        self._is_closed = False
+        # Reentrant: a signal handler may ring while this thread does.
+        self._doorbell_lock = threading.RLock()
         self.watch(self._doorbell, select.EPOLLIN, self._on_doorbell)
 
     def watch(self, descriptor: int, events: int, callback: Callable[[int], None]) -> None:
@@ -76,8 +80,10 @@ class EventLoop:
         self.ring_doorbell()
 
     def ring_doorbell(self) -> None:
-        """Wake the loop."""
-        os.eventfd_write(self._doorbell, 1)
+        """Wake the loop; one that is closed stays so."""
+        with self._doorbell_lock:
+            if not self._is_closed:
+                os.eventfd_write(self._doorbell, 1)
 
     def stop(self) -> None:
         """End :meth:`run` after the turn in progress; safe anywhere."""
@@ -125,6 +131,8 @@ class EventLoop:
             self._handed_over.popleft()()
 
     def close(self) -> None:
-        """Close the loop's own descriptors."""
-        self._epoll.close()
-        os.close(self._doorbell)
+        """Close the loop's own descriptors; work handed over later is dropped."""
+        with self._doorbell_lock:
+            self._is_closed = True
+            self._epoll.close()
+            os.close(self._doorbell)

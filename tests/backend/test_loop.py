@@ -100,6 +100,13 @@ def test_threads_hand_work_over_and_stop_the_loop(loop: EventLoop) -> None:
     assert done == list(range(100))
 
 
+def test_a_closed_loop_can_still_be_told_things() -> None:
+    loop = EventLoop()
+    loop.close()
+    loop.stop()
+    loop.call_from_thread(lambda: None)
+
+
 def test_closing_gives_its_descriptors_back() -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):

@@ -1,0 +1,497 @@
+"""Commands carried out over a real commands ring, by a guest that writes every byte itself."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from refimpl.backend import Limits, Policy, Rule
+from refimpl.testing import raw
+
+EBADF, EFAULT, EEXIST, EINVAL, EMFILE, ENOTSUP = -9, -14, -17, -22, -24, -524
+
+
+def ref_of(ring) -> int:
+    return ring.held[0].refs[0]
+
+
+# Socket.
+
+
+@pytest.mark.spec("SOCKET-1", "SOCKET-5", "SOCKET-6", "RAT-1")
+@pytest.mark.parametrize("id", [0, 1, 2**63, 2**64 - 1])
+def test_a_socket_of_any_id_is_made_and_its_id_echoed(guest, id: int) -> None:
+    answer = guest.ask(raw.socket_request, id)
+    assert (answer.cmd, answer.ret, answer.id) == (raw.SOCKET, 0, id)
+
+
+@pytest.mark.spec("SOCKET-7", "FAMILY-2")
+@pytest.mark.parametrize("arguments", [{"domain": 10}, {"type": 2}, {"protocol": 6}, {"domain": 2**32 - 1}])
+def test_what_is_not_served_is_refused_with_the_documents_number(guest, arguments) -> None:
+    assert guest.ask(raw.socket_request, 5, **arguments).ret == ENOTSUP
+    assert guest.ask(raw.socket_request, 5).ret == 0
+
+
+@pytest.mark.erratum("E-DUPID", "E-IDSPACE")
+def test_an_id_in_use_is_refused_and_its_socket_untouched(guest, server) -> None:
+    ring = guest.connected(7, server.getsockname())
+    peer, _ = server.accept()
+    with peer:
+        assert guest.ask(raw.socket_request, 7).ret == EEXIST
+        guest.put(ring, b"still here")
+        assert peer.recv(20) == b"still here"
+
+
+@pytest.mark.security("SEC-B-6")
+def test_sockets_have_a_limit_and_a_released_one_makes_room(machine) -> None:
+    machine.serve(limits=Limits(sockets=3))
+    guest = machine.guest()
+    assert [guest.ask(raw.socket_request, id).ret for id in range(5)] == [0, 0, 0, EMFILE, EMFILE]
+    assert guest.ask(raw.release_request, 1).ret == 0
+    assert guest.ask(raw.socket_request, 9).ret == 0
+
+
+# Unknown commands and ids.
+
+
+@pytest.mark.spec("RAT-3", "RING-16", "RING-9")
+@pytest.mark.erratum("E-ENOTSUP", "E-PADRSP")
+@pytest.mark.parametrize("cmd", [7, 255, 2**32 - 1])
+def test_an_unknown_command_gets_one_answer_with_all_it_sent_echoed(guest, cmd: int) -> None:
+    answer = guest.call(raw.request(cmd, 0xDEADBEEF, (2**64 - 1).to_bytes(8, "little")))
+    assert (answer.req_id, answer.cmd, answer.ret, answer.id) == (0xDEADBEEF, cmd, ENOTSUP, 2**64 - 1)
+
+
+@pytest.mark.spec("CONNECT-5", "BIND-6", "LISTEN-4", "ACCEPT-15")
+@pytest.mark.erratum("E-UNKNOWN-ID")
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        (raw.connect_request, (raw.address("127.0.0.1", 9), 8, 2)),
+        (raw.bind_request, (raw.address("127.0.0.1", 0),)),
+        (raw.listen_request, ()),
+        (raw.accept_request, (9, 8, 2)),
+        (raw.poll_request, ()),
+    ],
+)
+def test_an_unknown_id_is_ebadf_for_every_command_but_release(guest, make, arguments) -> None:
+    assert guest.ask(make, 99, *arguments).ret == EBADF
+
+
+@pytest.mark.spec("RELEASE-11", "RELEASE-12")
+@pytest.mark.erratum("E-REL-UNKNOWN", "E-REL-SOCKETONLY")
+def test_release_answers_0_for_an_unknown_id_and_for_a_socket_only_made(guest) -> None:
+    answer = guest.ask(raw.release_request, 99)
+    assert (answer.ret, answer.id) == (0, 99)
+    guest.open_socket(5)
+    assert guest.ask(raw.release_request, 5).ret == 0
+    assert guest.ask(raw.bind_request, 5, raw.address("127.0.0.1", 0)).ret == EBADF
+
+
+# Connect.
+
+
+@pytest.mark.spec("CONNECT-6", "CONNECT-10", "CONNECT-16", "CONNECT-17")
+@pytest.mark.erratum("E-CONN-RETRY")
+def test_a_refused_connect_maps_nothing_and_may_be_tried_again(machine, server, record) -> None:
+    machine.serve(observer=record)
+    guest = machine.guest()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        refused_address = closed.getsockname()
+        guest.open_socket(7)
+        ring = guest.make_data_ring()
+        answer = guest.ask(raw.connect_request, 7, raw.address(*refused_address), ref_of(ring), ring.port)
+    assert (answer.ret, answer.id) == (-111, 7)
+    assert "MapIndexesPage" not in record.of("step", guest.platform.domid)
+    again = guest.ask(raw.connect_request, 7, raw.address(*server.getsockname()), ref_of(ring), ring.port)
+    assert again.ret == 0
+
+
+@pytest.mark.spec("CONNECT-7", "CONNECT-8", "IDXPAGE-4", "IDXPAGE-5")
+@pytest.mark.erratum("E-MAPFAIL", "E-ORDER0")
+@pytest.mark.security("SEC-B-7", "SEC-B-9")
+@pytest.mark.parametrize(
+    ("ring", "ret"),
+    [
+        ({"ring_order": 0}, EINVAL),
+        ({"ring_order": 10}, EINVAL),
+        ({"ring_order": 31}, EINVAL),
+        ({"ring_order": 2**32 - 1}, EINVAL),
+        ({"refs": lambda refs, page: (refs[0], refs[0])}, EINVAL),
+        ({"refs": lambda refs, page: (refs[0], page)}, EINVAL),
+        ({"refs": lambda refs, page: (refs[0], 0xFFFFFFE4)}, EFAULT),
+        ({"refs": lambda refs, page: (0, refs[1])}, EFAULT),
+    ],
+)
+def test_a_bad_ring_is_refused_and_the_device_lives(guest, server, ring, ret: int) -> None:
+    guest.open_socket(7)
+    bad = guest.make_data_ring(1, **ring)
+    answer = guest.ask(raw.connect_request, 7, raw.address(*server.getsockname()), ref_of(bad), bad.port)
+    assert answer.ret == ret
+    peer, _ = server.accept()
+    with peer:
+        assert peer.recv(1) == b""  # CONNECT came first, and is undone.
+    good = guest.make_data_ring()
+    answer = guest.ask(raw.connect_request, 7, raw.address(*server.getsockname()), ref_of(good), good.port)
+    assert answer.ret == 0
+
+
+@pytest.mark.erratum("E-MAPFAIL")
+@pytest.mark.security("SEC-B-7", "SEC-B-9")
+def test_a_ref_that_is_none_or_the_commands_ring_is_efault(guest, server) -> None:
+    guest.open_socket(7)
+    port = guest.make_data_ring().port
+    for ref in (0, 0xFFFFFFFF, guest.ring_ref):
+        answer = guest.ask(raw.connect_request, 7, raw.address(*server.getsockname()), ref, port)
+        assert answer.ret == EFAULT
+
+
+@pytest.mark.spec("CONNECT-3", "CONNECT-9")
+@pytest.mark.erratum("E-EVTCHN-DUP", "E-MAPFAIL")
+@pytest.mark.security("SEC-B-10")
+def test_an_event_channel_absent_or_in_use_is_einval(guest, server) -> None:
+    taken = guest.connected(1, server.getsockname())
+    guest.open_socket(7)
+    ring = guest.make_data_ring()
+    for port in (0, 0xFFFFFFFF, 999, guest.port, taken.port):
+        answer = guest.ask(raw.connect_request, 7, raw.address(*server.getsockname()), ref_of(ring), port)
+        assert answer.ret == EINVAL
+    answer = guest.ask(raw.connect_request, 7, raw.address(*server.getsockname()), ref_of(ring), ring.port)
+    assert answer.ret == 0
+
+
+@pytest.mark.erratum("E-IDXINIT")
+@pytest.mark.security("SEC-B-11")
+def test_indexes_that_start_anywhere_possible_are_taken_and_impossible_ones_refused(guest, server) -> None:
+    guest.open_socket(7)
+    ring = guest.make_data_ring()
+    ring.indexes["out_prod"] = ring.half_bytes + 1
+    arguments = (7, raw.address(*server.getsockname()), ref_of(ring), ring.port)
+    assert guest.ask(raw.connect_request, *arguments).ret == EINVAL
+    for name in ("out_prod", "out_cons", "in_prod", "in_cons"):
+        ring.indexes[name] = 2**32 - 5
+    server.accept()[0].close()
+    assert guest.ask(raw.connect_request, *arguments).ret == 0
+    peer, _ = server.accept()
+    with peer:
+        guest.put(ring, b"across the border")
+        assert peer.recv(50) == b"across the border"
+
+
+@pytest.mark.erratum("E-WRONGSTATE", "E-LEN")
+def test_wrong_states_lengths_and_families_have_their_numbers(guest, server) -> None:
+    address = raw.address(*server.getsockname())
+    guest.connected(1, server.getsockname())
+    assert guest.ask(raw.connect_request, 1, address, 8, 2).ret == -106
+    assert guest.ask(raw.listen_request, 1).ret == EINVAL
+    assert guest.ask(raw.poll_request, 1).ret == EINVAL
+    guest.listening(2)
+    assert guest.ask(raw.connect_request, 2, address, 8, 2).ret == -95
+    assert guest.ask(raw.bind_request, 2, address).ret == EINVAL
+    guest.open_socket(3)
+    assert guest.ask(raw.connect_request, 3, address, 8, 2, length=29).ret == EINVAL
+    assert guest.ask(raw.connect_request, 3, raw.address("127.0.0.1", 1, family=10), 8, 2).ret == -97
+    assert guest.ask(raw.bind_request, 3, address, length=15).ret == EINVAL
+    assert guest.ask(raw.accept_request, 3, 4, 8, 2).ret == EINVAL
+
+
+@pytest.mark.spec("CONNECT-15")
+@pytest.mark.erratum("E-FLAGS", "E-SOCKADDR")
+def test_flags_and_stale_bytes_behind_the_address_are_ignored(guest, server) -> None:
+    guest.open_socket(7)
+    ring = guest.make_data_ring()
+    stale = raw.address(*server.getsockname())[:8] + b"\xaa" * 20
+    answer = guest.ask(raw.connect_request, 7, stale, ref_of(ring), ring.port, length=28, flags=0x800)
+    assert answer.ret == 0
+
+
+@pytest.mark.erratum("E-BINDCONNECT")
+def test_a_bound_socket_connects_from_its_address(guest, server) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        source = probe.getsockname()
+    guest.open_socket(7)
+    assert guest.ask(raw.bind_request, 7, raw.address(*source)).ret == 0
+    ring = guest.make_data_ring()
+    arguments = (7, raw.address(*server.getsockname()), ref_of(ring), ring.port)
+    assert guest.ask(raw.connect_request, *arguments).ret == 0
+    peer, address = server.accept()
+    peer.close()
+    assert address == source
+
+
+def full_listener() -> tuple[socket.socket, list[socket.socket]]:
+    """A listener that takes no more: a connect to it hangs until one is accepted."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    waiting = []
+    for _ in range(2):
+        waiting.append(socket.socket())
+        waiting[-1].setblocking(False)
+        waiting[-1].connect_ex(listener.getsockname())
+    return listener, waiting
+
+
+@pytest.mark.spec("RING-7", "CONNECT-10", "RELEASE-1", "RING-15")
+@pytest.mark.erratum("E-CONN-SYNC", "E-ORDER")
+def test_a_connect_under_way_delays_nothing_and_a_release_answers_it_first(guest) -> None:
+    listener, waiting = full_listener()
+    guest.open_socket(7)
+    ring = guest.make_data_ring()
+    arguments = (7, raw.address(*listener.getsockname()), ref_of(ring), ring.port)
+    connecting = guest.send(raw.connect_request, *arguments)
+    assert guest.ask(raw.socket_request, 8).ret == 0  # Answered while the connect goes on.
+    assert guest.ask(raw.connect_request, *arguments).ret == -114
+    before = guest.commands["rsp_prod"]
+    assert guest.ask(raw.release_request, 7).ret == 0
+    assert guest.await_response(connecting).ret == EBADF
+    first, second = (raw.RawResponse(guest.commands.slot(before + n)) for n in range(2))
+    assert (first.cmd, second.cmd) == (raw.CONNECT, raw.RELEASE)
+    for each in (listener, *waiting):
+        each.close()
+
+
+@pytest.mark.spec("CONNECT-17")
+@pytest.mark.security("SEC-B-24")
+def test_a_connect_nobody_answers_times_out_and_connects_under_way_are_bounded(machine) -> None:
+    machine.serve(limits=Limits(connect_seconds=0.2, pending_connects=1))
+    guest = machine.guest()
+    listener, waiting = full_listener()
+    guest.open_socket(7)
+    guest.open_socket(8)
+    ring = guest.make_data_ring()
+    where = (raw.address(*listener.getsockname()), ref_of(ring), ring.port)
+    connecting = guest.send(raw.connect_request, 7, *where)
+    assert guest.ask(raw.connect_request, 8, *where).ret == -105
+    assert guest.await_response(connecting).ret == -110
+    for each in (listener, *waiting):
+        each.close()
+
+
+@pytest.mark.spec("RAT-4")
+@pytest.mark.security("SEC-B-15")
+def test_the_policy_refuses_before_anything_is_done_and_says_which_rule(machine, server, record) -> None:
+    machine.serve(policy=Policy([Rule.parse("bind:any:0", allow=False)]), observer=record)
+    guest = machine.guest()
+    guest.open_socket(7)
+    address = raw.address(*server.getsockname())
+    assert guest.ask(raw.connect_request, 7, address, 8, 2).ret == -13
+    assert guest.ask(raw.bind_request, 7, raw.address("0.0.0.0", 0)).ret == -13
+    reasons = [event[3] for event in record.events if event[0] == "response" and event[2] == -13]
+    assert ["own services" in reasons[0], "rule 'bind:any:0' denies it" in reasons[1]] == [True, True]
+
+
+@pytest.mark.spec("RAT-7")
+@pytest.mark.security("SEC-B-15")
+def test_by_default_guests_reach_each_other_over_the_backends_loopback(machine) -> None:
+    machine.serve(policy=Policy())
+    one, other = machine.guest(), machine.guest()
+    address = one.listening(1)
+    waiting, ring = one.accept(1, 2)
+    theirs = other.connected(5, address)
+    assert one.await_response(waiting).ret == 0
+    other.put(theirs, b"from guest to guest")
+    assert one.take(ring, 19) == b"from guest to guest"
+
+
+# Bind, listen, accept, poll.
+
+
+@pytest.mark.spec("BIND-1", "BIND-5", "BIND-6", "RAT-6")
+def test_a_bind_takes_an_address_of_the_backends_host_and_one_in_use_is_refused(guest, server) -> None:
+    guest.open_socket(1)
+    answer = guest.ask(raw.bind_request, 1, raw.address("127.0.0.1", 0))
+    assert (answer.ret, answer.id) == (0, 1)
+    guest.open_socket(2)
+    assert guest.ask(raw.bind_request, 2, raw.address(*server.getsockname())).ret == -98
+    assert guest.ask(raw.bind_request, 2, raw.address("192.0.2.9", 0)).ret == -99
+
+
+@pytest.mark.spec("LISTEN-1", "LISTEN-3", "BIND-2")
+@pytest.mark.erratum("E-BACKLOG")
+@pytest.mark.security("SEC-B-24")
+def test_listen_wants_a_bound_socket_and_takes_any_backlog(guest) -> None:
+    guest.open_socket(1)
+    assert guest.ask(raw.listen_request, 1).ret == EINVAL
+    assert guest.ask(raw.bind_request, 1, raw.address("127.0.0.1", 0)).ret == 0
+    answer = guest.ask(raw.listen_request, 1, 2**32 - 1)
+    assert (answer.ret, answer.id) == (0, 1)
+    assert guest.ask(raw.listen_request, 1, 0).ret == 0
+
+
+@pytest.mark.spec("ACCEPT-6", "ACCEPT-7", "ACCEPT-8", "ACCEPT-14")
+def test_accept_is_answered_when_a_connection_came_with_the_listeners_id(guest) -> None:
+    address = guest.listening(1)
+    waiting, ring = guest.accept(1, 2)
+    assert guest.ask(raw.socket_request, 3).ret == 0
+    assert not any(answer.req_id == waiting for answer in guest._early)
+    with socket.create_connection(address) as client:
+        answer = guest.await_response(waiting)
+        assert (answer.ret, answer.id) == (0, 1)
+        client.sendall(b"hello")
+        assert guest.take(ring, 5) == b"hello"
+        assert guest.ask(raw.release_request, 2).ret == 0
+        assert client.recv(1) == b""
+
+
+@pytest.mark.spec("ACCEPT-1", "ACCEPT-9", "ACCEPT-10", "ACCEPT-11")
+@pytest.mark.erratum("E-ACC-CONC", "E-ACC-PREDATA")
+def test_several_accepts_take_connections_in_the_order_they_came(guest) -> None:
+    address = guest.listening(1)
+    pending = [guest.accept(1, id) for id in (2, 3, 4)]
+    for number, (waiting, ring) in enumerate(pending):
+        with socket.create_connection(address) as client:
+            client.sendall(b"%d" % number)
+            assert guest.await_response(waiting).ret == 0
+            assert guest.take(ring, 1) == b"%d" % number
+
+
+@pytest.mark.spec("ACCEPT-12", "ACCEPT-15")
+@pytest.mark.erratum("E-DUPID", "E-ACC-CONC")
+@pytest.mark.security("SEC-B-6")
+def test_an_id_in_use_and_one_accept_too_many_are_refused_at_once(machine) -> None:
+    machine.serve(limits=Limits(pending_accepts=2))
+    guest = machine.guest()
+    guest.listening(1)
+    assert guest.ask(raw.accept_request, 1, 1, 8, 2).ret == EEXIST
+    guest.accept(1, 2)
+    assert guest.ask(raw.accept_request, 1, 2, 8, 2).ret == EEXIST
+    guest.accept(1, 3)
+    assert guest.ask(raw.accept_request, 1, 4, 8, 2).ret == -4
+
+
+@pytest.mark.spec("ACCEPT-15")
+@pytest.mark.erratum("E-ACC-FAIL")
+@pytest.mark.security("SEC-B-9", "SEC-B-22")
+def test_an_accept_with_a_bad_ring_resets_its_connection_and_the_next_is_unaffected(guest) -> None:
+    address = guest.listening(1)
+    bad = guest.make_data_ring(ring_order=0)
+    waiting = guest.send(raw.accept_request, 1, 2, ref_of(bad), bad.port)
+    with socket.create_connection(address) as client:
+        assert guest.await_response(waiting).ret == EINVAL
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    waiting, _ring = guest.accept(1, 2)
+    with socket.create_connection(address):
+        assert guest.await_response(waiting).ret == 0
+
+
+@pytest.mark.spec("POLL-3", "POLL-5", "POLL-6")
+@pytest.mark.erratum("E-POLL-SEM", "E-POLL-ACC", "E-POLL-ID")
+def test_poll_is_answered_once_a_connection_is_queued_and_takes_nothing(guest) -> None:
+    address = guest.listening(2**63 + 8)
+    polling = guest.send(raw.poll_request, 2**63 + 8)
+    assert guest.ask(raw.socket_request, 3).ret == 0
+    assert not any(answer.req_id == polling for answer in guest._early)
+    with socket.create_connection(address):
+        answer = guest.await_response(polling)
+        assert (answer.cmd, answer.ret, answer.id) == (raw.POLL, 0, 2**63 + 8)
+        assert guest.ask(raw.poll_request, 2**63 + 8).ret == 0  # It is still there.
+        waiting, _ring = guest.accept(2**63 + 8, 2)
+        assert guest.await_response(waiting).ret == 0
+
+
+@pytest.mark.erratum("E-POLL-ACC")
+def test_an_accept_comes_before_a_poll(guest) -> None:
+    address = guest.listening(1)
+    polling = guest.send(raw.poll_request, 1)
+    waiting, _ring = guest.accept(1, 2)
+    assert guest.ask(raw.socket_request, 9).ret == 0  # The backend has taken both.
+    with socket.create_connection(address):
+        assert guest.await_response(waiting).ret == 0
+        assert guest.ask(raw.socket_request, 3).ret == 0
+        assert not any(answer.req_id == polling for answer in guest._early)
+        with socket.create_connection(address):
+            assert guest.await_response(polling).ret == 0
+
+
+@pytest.mark.spec("RELEASE-1", "RELEASE-2", "RELEASE-11")
+@pytest.mark.erratum("E-ACC-REL")
+@pytest.mark.security("SEC-B-22")
+def test_a_listeners_release_answers_what_waits_on_it_then_itself(machine, record) -> None:
+    machine.serve(observer=record)
+    guest = machine.guest()
+    address = guest.listening(1)
+    waiting, _ring = guest.accept(1, 2)
+    polling = guest.send(raw.poll_request, 1)
+    assert guest.ask(raw.release_request, 1).ret == 0
+    assert [guest.await_response(each).ret for each in (waiting, polling)] == [EBADF, EBADF]
+    assert "MapIndexesPage" not in record.of("step", guest.platform.domid)
+    with socket.socket() as again:
+        again.bind(address)
+    assert guest.ask(raw.socket_request, 2).ret == 0  # The id that ACCEPT claimed is free.
+
+
+# Release of active sockets.
+
+
+@pytest.mark.spec("RELEASE-3", "RELEASE-4", "CONNECT-11")
+def test_a_released_sockets_pages_and_channel_are_free_when_it_is_answered(guest, server) -> None:
+    ring = guest.connected(7, server.getsockname())
+    assert guest.ask(raw.release_request, 7).ret == 0
+    arguments = (7, raw.address(*server.getsockname()), ref_of(ring), ring.port)
+    guest.open_socket(7)
+    # The port is unbound: its other end is gone, so this one cannot be bound again either; a new one can.
+    ring.port = guest.platform.allocate_unbound(0)
+    answer = guest.ask(raw.connect_request, *arguments[:3], ring.port)
+    assert answer.ret == 0
+
+
+@pytest.mark.spec("RELEASE-4")
+def test_release_takes_the_documents_steps_in_order(machine, server, record) -> None:
+    machine.serve(observer=record)
+    guest = machine.guest()
+    guest.connected(7, server.getsockname())
+    record.events.clear()
+    assert guest.ask(raw.release_request, 7).ret == 0
+    assert record.of("step", guest.platform.domid)[3:] == [
+        "CloseSocket", "UnmapDataRing", "UnmapIndexesPage", "UnbindEventChannel", "ForgetSocket",
+    ]  # fmt: skip
+
+
+@pytest.mark.spec("RELEASE-1", "IDXPAGE-9")
+@pytest.mark.erratum("E-SENDCLOSE")
+def test_what_was_put_into_out_before_release_arrives(guest, server) -> None:
+    for id in range(20):
+        ring = guest.connected(id, server.getsockname())
+        peer, _ = server.accept()
+        ring.produce("out", b"last words")
+        guest.platform.fences.full()
+        assert guest.ask(raw.release_request, id).ret == 0  # With no notification of the data at all.
+        with peer:
+            assert peer.recv(50) == b"last words"
+            assert peer.recv(50) == b""
+
+
+@pytest.mark.erratum("E-SENDCLOSE")
+@pytest.mark.security("SEC-B-13")
+def test_a_release_whose_peer_takes_nothing_is_answered_within_its_time(machine, server) -> None:
+    machine.serve(limits=Limits(drain_seconds=0.2))
+    guest = machine.guest()
+    ring = guest.connected(7, server.getsockname(), order=9)
+    peer, _ = server.accept()
+    with peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for _ in range(64):
+            space = ring.half_bytes - (ring.indexes["out_prod"] - ring.indexes["out_cons"]) % 2**32
+            ring.indexes["out_prod"] = ring.indexes["out_prod"] + space
+            guest.platform.fences.full()
+            guest.notify(ring.port)
+            guest.turn()
+        assert (ring.indexes["out_prod"] - ring.indexes["out_cons"]) % 2**32 > 0
+        assert guest.ask(raw.release_request, 7).ret == 0
+
+
+@pytest.mark.spec("RING-7", "RING-9")
+@pytest.mark.erratum("E-REQID", "E-INFLIGHT")
+@pytest.mark.security("SEC-B-4")
+def test_equal_req_ids_in_flight_are_each_answered(guest) -> None:
+    address = guest.listening(1)
+    guest.push(*(raw.poll_request(7, 1) for _ in range(16)))
+    answers: list[raw.RawResponse] = []
+    with socket.create_connection(address):
+        guest.await_true(lambda: answers.extend(guest.take_responses()) or len(answers) >= 16, "16 answers")
+    assert [(a.req_id, a.ret) for a in answers] == [(7, 0)] * 16

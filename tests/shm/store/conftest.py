@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import select
+import selectors
 import shutil
 import socket
 import struct
@@ -17,7 +18,11 @@ from pathlib import Path
 import pytest
 
 from refimpl.fence import fences
-from refimpl.store.wire import Operation
+from refimpl.shm.store import StoreServer
+from refimpl.shm.store.database import Database
+from refimpl.shm.store.quotas import Quotas
+from refimpl.shm.store.session import Session
+from refimpl.store.wire import HEADER, Operation
 from refimpl.testing.raw_store_client import RawStoreClient
 from refimpl.testing.running_store import running_store
 
@@ -91,6 +96,31 @@ class RingStream:
         self.page.close()
         os.close(self.wake)
         os.close(self.events)
+
+
+class LocalStream:
+    """A session with no socket under it: what is sent is handled at once."""
+
+    def __init__(self, session) -> None:
+        self.session = session
+
+    def settimeout(self, seconds):
+        pass
+
+    def sendall(self, data):
+        operation, req_id, tx_id, length = HEADER.unpack(data)
+        self.session.handle(operation, req_id, tx_id, data[HEADER.size : HEADER.size + length])
+
+    def recv(self, size):
+        pieces = self.session.outbox.first()
+        if not pieces:
+            raise TimeoutError("nothing was queued for this client")
+        piece = bytes(pieces[0][:size])
+        self.session.outbox.sent(len(piece))
+        return piece
+
+    def close(self):
+        self.session.hang_up()
 
 
 class Ours:
@@ -235,3 +265,83 @@ def client(store):
     """Return ``client(domid=0)``: a client of our server, speaking as the domain; closed after the test."""
     with contextlib.ExitStack() as clients:
         yield lambda domid=0: clients.enter_context(RawStoreClient.connect(store.identity(domid)))
+
+
+@pytest.fixture(scope="session")
+def new_database():
+    """Return ``new_database()``: a store with no sockets; ``released`` of it lists the domains it let go."""
+
+    def new_database(quotas=None):
+        released = []
+        database = Database(quotas or Quotas(), released.append)
+        database.released = released
+        return database
+
+    return new_database
+
+
+@pytest.fixture
+def database(new_database):
+    """Return a store with no sockets."""
+    return new_database()
+
+
+@pytest.fixture(scope="session")
+def speak():
+    """Return ``speak(database, domid)``: a client in this very thread, speaking as the domain."""
+
+    def speak(database, domid=0):
+        return RawStoreClient(LocalStream(Session(database, database.domains.get(domid))))
+
+    return speak
+
+
+class Loop:
+    """Our server in a selector loop that a test turns by hand."""
+
+    def __init__(self, folder: Path, selector, quotas: Quotas) -> None:
+        self.folder = folder
+        self.selector = selector
+        self.server = StoreServer(selector, quotas=quotas)
+        self.path(0)
+
+    def path(self, domid):
+        """Return the path of the domain's socket, which is made with the first call."""
+        path = self.folder / str(domid)
+        if not path.exists():
+            self.server.listen(domid, str(path))
+        return path
+
+    def connect(self, domid=0):
+        """Return a socket whose client is accepted already."""
+        stream = socket.socket(socket.AF_UNIX)
+        stream.connect(str(self.path(domid)))
+        stream.settimeout(0)
+        self.settle()
+        return stream
+
+    def turn(self, timeout=0):
+        """Serve what is ready, once; return how much was."""
+        ready = self.selector.select(timeout)
+        for key, mask in ready:
+            key.data(mask)
+        return len(ready)
+
+    def settle(self):
+        """Turn until nothing is ready."""
+        while self.turn():
+            pass
+
+
+@pytest.fixture
+def loop(short_path):
+    """Return ``loop(quotas, selector)``: our server in a loop that the test turns by hand."""
+    with contextlib.ExitStack() as ends:
+
+        def loop(quotas=None, selector=None):
+            made = Loop(short_path, selector or selectors.DefaultSelector(), quotas or Quotas())
+            ends.callback(made.selector.close)
+            ends.callback(made.server.close)
+            return made
+
+        yield loop

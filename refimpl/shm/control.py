@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -22,6 +23,7 @@ Message = dict[str, Any]
 
 LARGEST_MESSAGE = 4096
 MOST_DESCRIPTORS = 2
+_ANCILLARY_SIZE = socket.CMSG_LEN(MOST_DESCRIPTORS * array("i").itemsize)
 #: Seconds after which a hypervisor that does not answer is called gone.
 PATIENCE = 10.0
 
@@ -37,9 +39,9 @@ def send_message(connection: socket.socket, message: Message, descriptors: Seque
 
 def receive_message(connection: socket.socket) -> tuple[Message, list[int]]:
     """Receive one message with its descriptors, now the caller's. Raises NotAMessage, OSError."""
-    data, descriptors, flags, _ = socket.recv_fds(
-        connection, LARGEST_MESSAGE, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-    )
+    # Not socket.recv_fds, which forgets its flags: the descriptors would outlive an exec.
+    data, ancillary, flags, _ = connection.recvmsg(LARGEST_MESSAGE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
+    descriptors = _descriptors_in(ancillary)
     try:
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise NotAMessage("longer than any message")
@@ -49,7 +51,15 @@ def receive_message(connection: socket.socket) -> tuple[Message, list[int]]:
     except (ValueError, RecursionError, NotAMessage) as error:
         close_all(descriptors)
         raise NotAMessage(str(error)) from error
-    return message, list(descriptors)
+    return message, descriptors
+
+
+def _descriptors_in(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    descriptors = array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return list(descriptors)
 
 
 def close_all(descriptors: Iterable[int]) -> None:

@@ -9,6 +9,8 @@ A new platform is right when it passes :data:`CHECKS`, each a function of a :cla
         stress_grants(factory, rounds=10_000)
 
 ``python -m refimpl.testing --platform shm`` does that for the platforms of this package. pytest is not needed.
+
+A real frontend and a real backend in one process are in :mod:`refimpl.testing.pair`, which imports both.
 """
 
 from __future__ import annotations

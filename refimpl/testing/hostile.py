@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from refimpl.platform import GrantedPages, MappedPages, Platform
-from refimpl.testing.raw import CommandsPage, IndexesPage
+from refimpl.testing.raw import SLOTS, CommandsPage, IndexesPage
 
 INITIALISING, INIT_WAIT, INITIALISED, CONNECTED, CLOSING, CLOSED = range(1, 7)
 #: Seconds after which what should have come is called lost.
@@ -61,6 +61,13 @@ class HostilePeer:
     def set_state(self, state: bytes | int) -> None:
         """Write our ``state``, which may be anything."""
         self.write_node("state", state)
+
+    def _new_slots(self, private: int, shared: str) -> list[int]:
+        """Return the free-running indexes between a private index and a shared one. Raises AssertionError if wild."""
+        count = (self.commands[shared] - private) % 2**32
+        if count > SLOTS:
+            raise AssertionError(f"the peer's {shared} is wild: {self.commands}")
+        return [(private + n) % 2**32 for n in range(count)]
 
     def other_node(self, name: str) -> bytes | None:
         """Read one of the peer's nodes."""
@@ -102,11 +109,20 @@ class HostilePeer:
 
 
 class DataRing:
-    """A data ring seen raw: its indexes page, its pages, its port. ``in_bytes`` and ``out_bytes`` are its halves."""
+    """A data ring seen raw: its indexes page, its pages (``data``: the ``in`` half, then ``out``), its port.
+
+    ``ref`` is the grant of the indexes page; ``held`` is what keeps the memory.
+    """
 
     def __init__(
-        self, indexes: IndexesPage, data: memoryview, port: int, held: Sequence[GrantedPages | MappedPages]
+        self,
+        ref: int,
+        indexes: IndexesPage,
+        data: memoryview,
+        port: int,
+        held: Sequence[GrantedPages | MappedPages],
     ) -> None:
+        self.ref = ref
         self.indexes = indexes
         self.data = data
         self.port = port

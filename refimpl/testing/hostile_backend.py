@@ -43,10 +43,9 @@ class HostileBackend(HostilePeer):
 
     def take_requests(self) -> list[RawRequest]:
         """Take the requests that are there."""
-        taken = []
-        while self.req_cons != self.commands["req_prod"]:
-            taken.append(RawRequest(self.commands.slot(self.req_cons)))
-            self.req_cons = (self.req_cons + 1) % 2**32
+        new = self._new_slots(self.req_cons, "req_prod")
+        taken = [RawRequest(self.commands.slot(index)) for index in new]
+        self.req_cons = (self.req_cons + len(new)) % 2**32
         self.commands["req_event"] = self.req_cons + 1
         self.platform.fences.full()
         return taken
@@ -83,7 +82,7 @@ class HostileBackend(HostilePeer):
         refs = indexes.refs(1 << (indexes["ring_order"] if order is None else order))
         data = self.platform.map(self.frontend_id, refs)
         port = self.platform.bind(self.frontend_id, asked.evtchn)
-        ring = DataRing(indexes, data.memory, port, (data, page))
+        ring = DataRing(asked.ref, indexes, data.memory, port, (data, page))
         self.rings.append(ring)
         return ring
 

@@ -53,10 +53,9 @@ class HostileFrontend(HostilePeer):
 
     def take_responses(self) -> list[RawResponse]:
         """Take the responses that are there."""
-        taken = []
-        while self.rsp_cons != self.commands["rsp_prod"]:
-            taken.append(RawResponse(self.commands.slot(self.rsp_cons)))
-            self.rsp_cons = (self.rsp_cons + 1) % 2**32
+        new = self._new_slots(self.rsp_cons, "rsp_prod")
+        taken = [RawResponse(self.commands.slot(index)) for index in new]
+        self.rsp_cons = (self.rsp_cons + len(new)) % 2**32
         self.commands["rsp_event"] = self.rsp_cons + 1
         self.platform.fences.full()
         return taken
@@ -96,7 +95,8 @@ class HostileFrontend(HostilePeer):
         indexes.set_refs(list(written)[: (PAGE_SIZE - 132) // 4])
         indexes["ring_order"] = order if ring_order is None else ring_order
         self.platform.fences.full()
-        ring = DataRing(indexes, data.memory, self.platform.allocate_unbound(self.backend_id), (page, data))
+        port = self.platform.allocate_unbound(self.backend_id)
+        ring = DataRing(page.refs[0], indexes, data.memory, port, (page, data))
         self.rings.append(ring)
         return ring
 

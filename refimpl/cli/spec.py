@@ -237,3 +237,30 @@ def _print_findings(project: Project) -> None:
         click.echo(finding, err=True)
     if project.findings:
         raise click.exceptions.Exit(_FINDINGS)
+
+
+@spec.command()
+@click.option("--changed", is_flag=True, help="Only statements without a verdict that still holds.")
+@click.option("--id", "ids", multiple=True, help="Only this requirement. May be given several times.")
+@click.option("--jobs", type=click.IntRange(min=1), help="So many at a time (default: one a processor).")
+@_project_options
+def mutate(project: Project, changed: bool, ids: tuple[str, ...], jobs: int | None) -> None:
+    """Remove or negate each citing statement, and see whether a test that names the requirement fails."""
+    from refimpl.speclink import mutants, mutation
+
+    for id in ids:
+        if id not in project.catalogue:
+            _refuse_unknown(project, id)
+    citations = mutation.candidates(project, ids, only_new=changed)
+    _print_findings(project)
+
+    def tell(outcome: mutation.Outcome) -> None:
+        for line in mutation.lines(outcome):
+            click.echo(line)
+
+    outcomes = mutation.run(project, citations, tell, jobs)
+    mutation.keep(project, outcomes)
+    survived = sum(outcome.verdict == mutants.SURVIVED for outcome in outcomes)
+    click.echo(f"{len(outcomes)} tried, {survived} survived", err=True)
+    if survived:
+        raise click.exceptions.Exit(_FINDINGS)

@@ -1,0 +1,58 @@
+"""Task names for what CI and a developer run: ``nox -l`` lists them, ``nox -s tests`` runs one."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["tests", "lint", "types", "imports", "spec"]
+nox.options.reuse_venv = "yes"
+
+EVIDENCE = "build/evidence/shm.json"
+
+
+def _install(session: nox.Session, extra: str) -> None:
+    session.install("-e", f".[{extra}]")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run every test, and record what it proves."""
+    _install(session, "test")
+    session.run("pytest", *(session.posargs or ["--evidence", EVIDENCE]))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    _install(session, "dev")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, strictly."""
+    _install(session, "dev")
+    session.run("mypy")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """The direction of imports."""
+    _install(session, "dev")
+    session.run("lint-imports")
+
+
+@nox.session
+def spec(session: nox.Session) -> None:
+    """Catalogue, code, tests and document fit together. After ``tests``: its recorded run decides."""
+    _install(session, "test")
+    session.run("refimpl", "spec", "check", *session.posargs)
+
+
+@nox.session
+def mutate(session: nox.Session) -> None:
+    """Take each citing statement away: a test that names the requirement must fail. ``-- --changed`` for what changed."""
+    _install(session, "test")
+    session.run("pytest", "-q", "--evidence", EVIDENCE)
+    session.run("refimpl", "spec", "mutate", *session.posargs)

@@ -83,24 +83,21 @@ class RunningStore(str):
     """The path of domain 0's socket, with what a test does to the server behind it; from any thread."""
 
     _thread: _ServerThread
-    _identities: dict[int, str]
 
     def identity(self, domid: int) -> str:
-        """Return the path of the domain's socket; the first call introduces the domain."""
-        if domid not in self._identities:
-            path = f"{self}.{domid}"
+        """Return the path of the domain's socket; one that has none is introduced."""
+        path = f"{self}.{domid}" if domid else str(self)
 
-            def listen(server: StoreServer) -> None:
+        def listen(server: StoreServer) -> None:
+            if not os.path.exists(path):
                 server.listen(domid, path)
                 server.introduce(domid)
 
-            self._thread.call(listen)
-            self._identities[domid] = path
-        return self._identities[domid]
+        self._thread.call(listen)
+        return path
 
     def release(self, domid: int) -> None:
         """Let the domain have died."""
-        self._identities.pop(domid, None)
         self._thread.call(lambda server: server.release(domid))
 
 
@@ -111,9 +108,8 @@ def running_store(directory: str | os.PathLike[str], *, quotas: Quotas | None = 
     thread.start()
     store = RunningStore(os.path.join(directory, "xenstore"))
     store._thread = thread
-    store._identities = {0: str(store)}
     try:
-        thread.call(lambda server: server.listen(0, str(store)))
+        store.identity(0)
         yield store
     finally:
         thread.stop()

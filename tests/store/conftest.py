@@ -9,7 +9,7 @@ import threading
 import tty
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,14 +95,22 @@ class Client(NamedTuple):
     start: Callable[..., Future[Any]]
 
 
+def open_descriptors() -> dict[str, str]:
+    """Return what each descriptor of this process is open on."""
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # The one by which the directory was read.
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+    return found
+
+
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Every store a test opens is closed without a trace."""
-    threads, descriptors = set(threading.enumerate()), os.listdir("/proc/self/fd")
+    threads, descriptors = set(threading.enumerate()), open_descriptors()
     yield
-    left = [thread for thread in threading.enumerate() if thread not in threads and "refimpl" in thread.name]
-    assert not left
-    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+    assert not [thread for thread in threading.enumerate() if thread not in threads and "refimpl" in thread.name]
+    assert dict(open_descriptors().items() - descriptors.items()) == {}
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def tell_to_close(store: Store, device: Device, *, force: bool) -> None:
             return  # The backend's directory is gone already.
         view.write(f"{device.backend_path}/online", b"0")
         if state is not XenbusState.CLOSED:
-            view.write(state_path, format_state(XenbusState.CLOSING))  # (E-BCLOSE)
+            view.write(state_path, format_state(XenbusState.CLOSING))  # E-BCLOSE
 
     store.transact(tell)
 

@@ -52,7 +52,7 @@ def spec(session: nox.Session) -> None:
 
 @nox.session
 def mutate(session: nox.Session) -> None:
-    """Take each citing statement away: a test that names the requirement must fail. ``-- --changed`` for what changed."""
+    """Take each citing statement away: a test that names it must fail. ``-- --changed`` for what changed."""
     _install(session, "test")
     session.run("pytest", "-q", "--evidence", EVIDENCE)
     session.run("refimpl", "spec", "mutate", *session.posargs)

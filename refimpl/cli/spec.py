@@ -264,3 +264,21 @@ def mutate(project: Project, changed: bool, ids: tuple[str, ...], jobs: int | No
     click.echo(f"{len(outcomes)} tried, {survived} survived", err=True)
     if survived:
         raise click.exceptions.Exit(_FINDINGS)
+
+
+@spec.command()
+@click.option("--write", is_flag=True, help="Write spec/vectors/*.json.")
+@_project_options
+def vectors(project: Project, write: bool) -> None:
+    """Check, or write, the golden bytes for other implementations."""
+    from refimpl.speclink import vectors as making
+
+    if write:
+        changed = making.write(project.root)
+        click.echo("\n".join(changed) or "all as they were")
+        return
+    findings = making.check(project.root)
+    for finding in findings:
+        click.echo(finding)
+    if findings:
+        raise click.exceptions.Exit(_FINDINGS)

@@ -7,7 +7,6 @@ turn, so that none can keep the others waiting.
 from __future__ import annotations
 
 import socket
-import time
 from selectors import EVENT_READ, EVENT_WRITE
 
 from refimpl.shm.store.session import Session
@@ -22,17 +21,13 @@ _ENOUGH = 64 << 10
 
 
 class Connection:
-    """One client's socket and session. ``is_closed`` is final.
-
-    ``stalled_since`` is the monotonic time since which the client has taken nothing of what waits for it, or None.
-    """
+    """One client's socket and session. ``is_closed`` is final."""
 
     def __init__(self, stream: socket.socket, session: Session) -> None:
         stream.setblocking(False)
         self.stream = stream
         self.session = session
         self.is_closed = False
-        self.stalled_since: float | None = None
         self._input = bytearray()
         self._has_ended = False
 
@@ -97,10 +92,8 @@ class Connection:
         try:
             while outbox:
                 outbox.sent(self.stream.sendmsg(outbox.first(), (), socket.MSG_NOSIGNAL))
-                self.stalled_since = None
         except BlockingIOError:
-            if self.stalled_since is None:
-                self.stalled_since = time.monotonic()
+            pass
         except OSError:
             self._has_ended = True
 
@@ -112,9 +105,8 @@ class Connection:
 
     @property
     def has_stalled(self) -> bool:
-        """Whether the client has not taken anything for too long."""
-        limit = self.session.domain.usage.quotas.stall_seconds
-        return self.stalled_since is not None and time.monotonic() - self.stalled_since > limit
+        """Whether the client lets something wait for too long."""
+        return self.session.outbox.age > self.session.domain.usage.quotas.stall_seconds
 
     def close(self) -> None:
         """Hang up."""

@@ -11,7 +11,7 @@ from refimpl.shm.store.quotas import Quotas
 from refimpl.shm.store.tree import Node, Tree
 from refimpl.shm.store.view import DirectView
 from refimpl.shm.store.watches import Watches
-from refimpl.store.wire import INTRODUCE_DOMAIN, RELEASE_DOMAIN, child_path, parent_path
+from refimpl.store.wire import INTRODUCE_DOMAIN, RELEASE_DOMAIN, parent_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,16 +101,12 @@ class Database:
 
     def _remove_nodes_of(self, domid: int) -> None:
         view = DirectView(self, self.domains.get(PRIVILEGED))
-        paths = [b"/"]
-        while paths:
-            path = paths.pop()
+        for path in sorted(self.tree.paths()):  # a node stands before all below it
             node = self.tree.get(path)
             if node is None:
-                continue
+                continue  # removed with one above it
             if node.owner == domid and path != b"/":
                 view.remove_tree(path)
-                continue
-            if any(entry.domid == domid for entry in node.permissions):
+            elif any(entry.domid == domid for entry in node.permissions):
                 permissions = rights.without(node.permissions, domid)
                 self.tree.put(path, self.tree.new_node(node.value, permissions, node.children))
-            paths.extend(child_path(path, name) for name in reversed(node.child_names()))

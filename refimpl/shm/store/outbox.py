@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
 
 from refimpl.store.wire import Operation, packet, strings
 
@@ -44,12 +45,18 @@ class Outstanding:
             self._usage.outstanding -= 1
 
 
+class _Waiting(NamedTuple):
+    message: bytes
+    request: Outstanding | None
+    since: float
+
+
 class Outbox:
     """A queue of messages, and how far its first has been sent. ``size`` is what it holds, in bytes."""
 
     def __init__(self) -> None:
         self.size = 0
-        self._messages: deque[tuple[bytes, Outstanding | None]] = deque()
+        self._messages: deque[_Waiting] = deque()
         self._events: set[bytes] = set()
         self._sent_of_first = 0
 
@@ -70,14 +77,19 @@ class Outbox:
         self._add(event, request)
 
     def _add(self, message: bytes, request: Outstanding | None) -> None:
-        self._messages.append((message, request))
+        self._messages.append(_Waiting(message, request, monotonic()))
         self.size += len(message)
         if request is not None:
             request.queued()
 
+    @property
+    def age(self) -> float:
+        """For how many seconds the first message has waited; 0 where none does."""
+        return monotonic() - self._messages[0].since if self._messages else 0.0
+
     def first(self) -> list[memoryview]:
         """Return the next bytes to send, a piece a message."""
-        pieces = [memoryview(message) for message, _ in islice(self._messages, _BATCH)]
+        pieces = [memoryview(waiting.message) for waiting in islice(self._messages, _BATCH)]
         if self._sent_of_first:
             pieces[0] = pieces[0][self._sent_of_first :]
         return pieces
@@ -86,8 +98,8 @@ class Outbox:
         """Take out so many bytes, which the kernel has now."""
         self.size -= count
         count += self._sent_of_first
-        while self._messages and count >= len(self._messages[0][0]):
-            count -= len(self._messages[0][0])
+        while self._messages and count >= len(self._messages[0].message):
+            count -= len(self._messages[0].message)
             self._take_first()
         self._sent_of_first = count
 
@@ -98,7 +110,7 @@ class Outbox:
         self.size = self._sent_of_first = 0
 
     def _take_first(self) -> None:
-        message, request = self._messages.popleft()
+        message, request, _ = self._messages.popleft()
         self._events.discard(message)
         if request is not None:
             request.left()

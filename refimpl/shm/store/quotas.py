@@ -34,10 +34,10 @@ class Quotas:
     #: Bytes of a path, not counting a leading ``/local/domain/<domid>/``. Also holds for the privileged domain.
     path_bytes: int = RELATIVE_PATH_MAX
     #: Connections at a time; further ones wait to be accepted.
-    connections: int = 64
+    connections: int = 32
     #: Bytes queued for one client that does not read; more, and it is dropped. Also for the privileged domain.
     output_bytes: int = 2 << 20
-    #: Seconds a client may leave its queue untouched before it is dropped. Also for the privileged domain.
+    #: Seconds a client may let something wait in its queue before it is dropped. Also for the privileged domain.
     stall_seconds: float = 20.0
 
 

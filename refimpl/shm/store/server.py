@@ -48,7 +48,8 @@ class StoreServer:
         #: Connections with something new to send, or to end.
         self._to_settle: set[Connection] = set()
         self._waiting: set[Connection] = set()
-        self._stalled: set[Connection] = set()
+        #: Connections that have not taken all that was sent to them.
+        self._behind: set[Connection] = set()
         self._starved: set[Listener] = set()
         self._alarm = Alarm(_LOOK)
         self._is_closed = False
@@ -124,7 +125,7 @@ class StoreServer:
 
     def _on_alarm(self, mask: int) -> None:
         self._alarm.acknowledge()
-        for connection in [stalled for stalled in self._stalled if stalled.has_stalled]:
+        for connection in [behind for behind in self._behind if behind.has_stalled]:
             self._drop(connection)
         for listener in list(self._starved):
             self._accept_again(listener)
@@ -141,11 +142,11 @@ class StoreServer:
                 self._drop(connection)
                 continue
             self._want(connection)
-            (self._stalled.discard if connection.stalled_since is None else self._stalled.add)(connection)
+            (self._behind.add if connection.session.outbox else self._behind.discard)(connection)
         for connection in list(self._waiting):
             self._want(connection)
         if not self._is_closed:
-            self._alarm.switch(bool(self._stalled or self._starved))
+            self._alarm.switch(bool(self._behind or self._starved))
 
     def _want(self, connection: Connection) -> None:
         wanted, registered = connection.wanted, self._connections[connection]
@@ -165,7 +166,7 @@ class StoreServer:
         if self._connections.pop(connection):
             self._selector.unregister(connection.stream)
         self._waiting.discard(connection)
-        self._stalled.discard(connection)
+        self._behind.discard(connection)
         connection.close()
         listener = self._listeners.get(connection.session.domain.domid)
         if listener is not None:

@@ -71,6 +71,10 @@ class Tree:
     def __len__(self) -> int:
         return len(self._nodes)
 
+    def paths(self) -> list[bytes]:
+        """Return the paths of all nodes, in no order."""
+        return list(self._nodes)
+
     def new_node(self, value: bytes, permissions: Permissions, children: bytes) -> Node:
         """Return a node of a new generation, not yet in the tree."""
         self._generation += 1

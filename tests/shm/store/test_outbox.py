@@ -48,6 +48,18 @@ def test_special_events_are_all_told():
     assert len(outbox.first()) == 2
 
 
+def test_the_age_is_that_of_the_oldest():
+    outbox = Outbox()
+    assert outbox.age == 0
+    outbox.add_reply(b"first", None)
+    first = outbox.age
+    outbox.add_reply(b"second", None)
+    outbox.sent(3)  # a client that takes a little now and then is no younger for it
+    assert outbox.age >= first
+    outbox.sent(8)
+    assert outbox.age == 0
+
+
 @pytest.fixture
 def usage():
     return Usage(Quotas(), limited=True)

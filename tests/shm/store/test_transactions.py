@@ -75,6 +75,16 @@ def test_an_older_parent_than_child_cannot_be_committed(clients):
     assert read(two, b"/t/new") == b"v"
 
 
+def test_a_child_whose_parent_was_not_there(clients):
+    one, two = clients
+    tx_id = one.begin()
+    assert read(one, b"/t", tx_id) == "ENOENT"
+    write(two, b"/t/new")
+    assert one.request(Operation.RM, b"/t/new\0", tx_id).payload == OK
+    assert one.end(tx_id).error == "EAGAIN"
+    assert read(two, b"/t/new") == b"v"
+
+
 def test_ids_are_the_clients_own_and_not_in_use(clients):
     one, two = clients
     ids = [one.begin() for _ in range(5)]

@@ -7,7 +7,6 @@ import mmap
 import os
 import select
 import selectors
-import shutil
 import socket
 import struct
 import subprocess
@@ -27,8 +26,6 @@ from refimpl.testing.raw_store_client import RawStoreClient
 from refimpl.testing.running_store import running_store
 
 XENSTORED = Path("/usr/lib/xen-4.17/bin/xenstored")
-XENCTRL_HEADER = Path("/usr/include/xenctrl.h")
-STAND_IN = Path(__file__).with_name("xenstored_without_xen.c")
 
 RING_BYTES = 1024
 REQUESTS_AT, REPLIES_AT = 0, RING_BYTES
@@ -140,7 +137,7 @@ class Real:
 
     name = "xenstored"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stand_in: Path) -> None:
         self.folder = folder
         self.path = folder / "socket"
         self.log = (folder / "log").open("wb")
@@ -150,7 +147,7 @@ class Real:
             XENSTORED_RUNDIR=str(folder),
             XENSTORED_ROOTDIR=str(folder),
             XENSTORED_PATH=str(self.path),
-            LD_PRELOAD=str(folder / "stand_in.so"),
+            LD_PRELOAD=str(stand_in),
         )
         command = [XENSTORED, "--no-fork", "--internal-db", "--pid-file", folder / "pid"]
         self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
@@ -181,21 +178,6 @@ class Real:
         self.log.close()
 
 
-@pytest.fixture(scope="session")
-def stand_in():
-    """Compile the library that xenstored is started with, once a worker."""
-    if not XENSTORED.exists():
-        pytest.skip(f"needs {XENSTORED} (package xen-utils-4.17)")
-    if not XENCTRL_HEADER.exists():
-        pytest.skip(f"needs {XENCTRL_HEADER} (package libxen-dev)")
-    if shutil.which("gcc") is None:
-        pytest.skip("needs a C compiler (package gcc)")
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "stand_in.so"
-        subprocess.run(["gcc", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, STAND_IN], check=True)
-        yield library
-
-
 @pytest.fixture
 def short_path():
     """Return a folder with a path short enough for the names of unix sockets."""
@@ -223,13 +205,12 @@ def start():
 
 
 @pytest.fixture(scope="session")
-def start_real(stand_in):
+def start_real(xen_stand_in):
     """Return ``start_real(folder)``, a context manager of Debian's C xenstored in the folder."""
 
     @contextlib.contextmanager
     def start_real(folder):
-        shutil.copy(stand_in, folder)
-        server = Real(folder)
+        server = Real(folder, xen_stand_in)
         try:
             yield server
         finally:

@@ -1,12 +1,13 @@
 """Public tools for tests: the conformance suite of a platform, and peers that can write any byte.
 
-A new platform is right when it passes :data:`CHECKS`, each a function of a :class:`Factory`, and both stresses::
+A new platform is right when it passes :data:`CHECKS`, each a function of a :class:`Factory`, and the three stresses::
 
     with MyFactory() as factory:
         for check in CHECKS:
             check.run(factory)          # AssertionError says what is wrong; Skipped, why it could not be asked
         stress_event_channels(factory, processes=3, ports=32, events=1_000_000)
         stress_grants(factory, rounds=10_000)
+        stress_deaths(factory, rounds=100)
 
 ``python -m refimpl.testing --platform shm`` does that for the platforms of this package. pytest is not needed.
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 from refimpl.testing.conformance import GROUPS
 from refimpl.testing.conformance.checks import CHECKS, Check, Skipped, run_group
 from refimpl.testing.conformance.factory import Factory, Peers, Spawned
+from refimpl.testing.conformance.stress_deaths import stress_deaths
 from refimpl.testing.conformance.stress_events import stress_event_channels
 from refimpl.testing.conformance.stress_grants import stress_grants
 from refimpl.testing.hostile import DataRing
@@ -41,6 +43,7 @@ __all__ = [
     "check_grants",
     "check_leaks",
     "check_store",
+    "stress_deaths",
     "stress_event_channels",
     "stress_grants",
 ]

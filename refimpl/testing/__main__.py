@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from refimpl.testing import CHECKS, GROUPS, Factory, Skipped, stress_event_channels, stress_grants
+from refimpl.testing import CHECKS, GROUPS, Factory, Skipped, stress_deaths, stress_event_channels, stress_grants
 
 
 def _shm(in_processes: bool) -> Factory:
@@ -36,6 +36,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--events", type=int, default=0, metavar="N", help="then stress event channels with N events")
     parser.add_argument("--rounds", type=int, default=0, metavar="N", help="then stress grants with N rounds")
+    parser.add_argument("--deaths", type=int, default=0, metavar="N", help="then kill a busy domain N times")
     parser.add_argument("--list", action="store_true", help="say what would be checked, and check nothing")
     return parser.parse_args(arguments)
 
@@ -78,6 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
             score.run("stress.event-channels", lambda: stress_event_channels(factory, events=options.events))
         if options.rounds:
             score.run("stress.grants", lambda: stress_grants(factory, rounds=options.rounds))
+        if options.deaths:
+            score.run("stress.deaths", lambda: stress_deaths(factory, rounds=options.deaths))
     print(f"{score.passed} passed, {score.failed} failed, {score.skipped} skipped")
     return 1 if score.failed else 0
 

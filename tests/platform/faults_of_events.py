@@ -11,7 +11,7 @@ import time
 from faults import fault, instead_of
 from faults_of_grants import leak
 
-from refimpl.errors import LimitReached, PortRefused
+from refimpl.errors import DomainClosed, LimitReached, PortRefused
 
 
 @fault(
@@ -409,3 +409,14 @@ def children_meet_a_lock_first(platform):
     def check(real, **options):
         with platform.machine.lock:
             real(**options)
+
+
+@fault("death", "closing-ends-a-wait-in-progress")
+def waits_go_on_in_a_closed_domain(platform):
+    @instead_of(platform, "wait")
+    def wait(real, timeout=None):
+        try:
+            return real(timeout)
+        except DomainClosed:
+            time.sleep(1.0)
+            raise

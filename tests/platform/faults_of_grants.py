@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from faults import fault, instead_of
 
@@ -356,3 +357,19 @@ def leak(platform, descriptor) -> None:
             real()
 
     platform.leaked.append(descriptor)
+
+
+@fault("grants", "many-threads-grant-map-and-end-at-once")
+def maps_share_a_variable_between_threads(platform):
+    @instead_of(platform, "map")
+    def map(real, peer, refs, **options):
+        platform.refs_to_map = refs
+        time.sleep(0.0002)
+        return real(peer, platform.refs_to_map, **options)
+
+
+@fault("death", "closed-domain-refuses-every-call")
+def closed_domains_go_on(platform):
+    @instead_of(platform, "check")
+    def check(real, *, closing=False):
+        real(closing=True)

@@ -315,3 +315,11 @@ def watches_leak_a_thread(platform):
     def close(real):
         stop.set()
         real()
+
+
+@fault("store", "callbacks-run-in-the-stores-own-thread")
+def first_callback_runs_in_the_callers_thread(platform):
+    @instead_of(platform.store, "watch")
+    def watch(real, path, callback):
+        callback(path)
+        return real(path, callback)

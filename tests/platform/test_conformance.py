@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from refimpl.testing import CHECKS, Check, Factory, Skipped, stress_event_channels, stress_grants
+from refimpl.testing import (
+    CHECKS,
+    Check,
+    Factory,
+    Skipped,
+    stress_deaths,
+    stress_event_channels,
+    stress_grants,
+)
 from refimpl.testing.conformance.on_shm import ShmFactory
 
 PLATFORMS = ("simple", "shm", "shm-processes")
@@ -56,3 +64,7 @@ def test_no_grant_is_mapped_after_its_end(shm_factories) -> None:
     outcome = stress_grants(shm_factories["shm"], rounds=1500)
     assert outcome.maps > 0
     assert outcome.refusals > 0
+
+
+def test_deaths_cost_nobody_else_anything(shm_factories) -> None:
+    assert stress_deaths(shm_factories["shm"], rounds=4) > 0

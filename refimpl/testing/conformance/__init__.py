@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from refimpl.testing.conformance import (
+    closing,
     death,
     event_channels,
     fork,
@@ -28,6 +29,7 @@ MODULES = (
     store_nodes,
     store_domains,
     death,
+    closing,
     fork,
     leaks,
 )

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from refimpl.errors import GrantRefused
 from refimpl.platform import PAGE_SIZE, GrantedPages, Platform
-from refimpl.testing.conformance.checks import check, demand, demand_equal
+from refimpl.testing.conformance.checks import Work, check, demand, demand_equal
 from refimpl.testing.conformance.factory import Peers
 
 ZEROES = bytes(PAGE_SIZE)
@@ -204,3 +204,27 @@ def big_map_works(peers: Peers) -> None:
     refs = grant.refs[::-1]
     demand_equal(read_mapped(beta, alpha, refs), b"".join(content[ref] for ref in refs), "the reversed map")
     grant.end()
+
+
+@check("grants")
+def many_threads_grant_map_and_end_at_once(peers: Peers) -> None:
+    """Grants, maps, unmaps and ends of several threads at once do not touch each other."""
+    alpha, beta = peers
+
+    def work(own: int) -> None:
+        chance = random.Random(own)
+        for turn in range(60):
+            granter, mapper = (alpha, beta) if chance.random() < 0.5 else (beta, alpha)
+            grant = granter.grant(mapper.domid, chance.randint(1, 5))
+            content = fill(grant, own * 64 + turn)
+            order = chance.sample(grant.refs, len(grant.refs))
+            mapped = mapper.map(granter.domid, order)
+            if turn % 3 == 0:
+                grant.end()
+            expected = b"".join(content[ref] for ref in order)
+            demand_equal(bytes(mapped.memory[0 : len(expected)]), expected, f"thread {own}'s map in turn {turn}")
+            mapped.unmap()
+            grant.end()
+
+    for worker in [Work(work, number) for number in range(4)]:
+        worker.result(peers.patience * 2, "60 grants and maps")

@@ -44,7 +44,10 @@ class ShmGrantedPages(GrantedPages):
         self._granter: Granter | None = granter
 
     def end(self) -> None:
-        """End the grants. Raises Misuse, with nothing ended, where a cast or an array of ``memory`` is left."""
+        """End the grants. Raises Misuse, with nothing ended, where ``memory`` is in the middle of a call.
+
+        Slices, casts and arrays of it are not noticed: they go on reading and writing pages that become somebody else's.
+        """
         granter, self._granter = self._granter, None
         if granter is None or not granter.lifetime.lasts():
             return

@@ -91,11 +91,14 @@ class Hypervisor:
         return self._anchor.run
 
     def close(self) -> None:
-        """End the run here: its names go, and nobody joins any more. A second call does nothing."""
-        for caller in list(self._callers):
-            self._drop(caller)
+        """End the run here: its names go, and nobody joins any more. A second call does nothing.
+
+        The domains that know each other go on as after a kill: none is declared dead.
+        """
         for domain in list(self._domains.values()):
             self._remove(domain)
+        for caller in list(self._callers):
+            self._drop(caller)
         self._pause()
         self._listener.close()
         self._closing.close()
@@ -169,8 +172,9 @@ class Hypervisor:
         self._selector.unregister(caller.connection)
         self._callers.discard(caller)
         caller.connection.close()
-        if caller.domain is not None and caller.domain.segments is None:
-            self._end(caller.domain)
+        domain = caller.domain
+        if domain is not None and domain.segments is None and self._domains.get(domain.domid) is domain:
+            self._end(domain)
         self._accept_again()
 
     def _join(self, caller: _Caller, message: Message, descriptors: list[int]) -> _Answer:
@@ -246,6 +250,7 @@ class Hypervisor:
 
     def _end(self, domain: Incarnation) -> None:
         """Let a domain be dead, for everyone."""
+        self._lives.end(domain.domid)
         self._remove(domain)
         if domain.segments is not None and domain.domid != _PRIVILEGED:
             self._store.release(domain.domid)
@@ -256,6 +261,5 @@ class Hypervisor:
 
     def _remove(self, domain: Incarnation) -> None:
         del self._domains[domain.domid]
-        self._lives.end(domain.domid)
         self._selector.unregister(domain.process)
         domain.close()

@@ -90,7 +90,11 @@ class ShmMappedPages(MappedPages):
         self._mapping = mapping
 
     def unmap(self) -> None:
-        """Unmap the pages. Raises Misuse, with all still mapped, where a cast or an array of ``memory`` is left."""
+        """Unmap the pages. Raises Misuse, with all still mapped, where a view of ``memory`` is seen to be left.
+
+        Not seen are slices and casts where the pages lie together, which then are somebody else's, and numpy's arrays
+        anywhere: to use one after a map of scattered pages ends the process.
+        """
         mapper, self._mapper = self._mapper, None
         if mapper is None or not mapper.lifetime.lasts():
             return

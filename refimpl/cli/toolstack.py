@@ -14,7 +14,7 @@ import click
 from refimpl.cli.options import choose_platform, json_option, platform_option, ready_option, report_ready, run_option
 from refimpl.cli.output import plain
 from refimpl.cli.signals import calling
-from refimpl.errors import Misuse, PlatformUnavailable
+from refimpl.errors import Misuse, PlatformUnavailable, StoreLost
 
 if TYPE_CHECKING:
     from refimpl.platform import Store
@@ -35,8 +35,8 @@ def open_toolstack_store(platform_name: str, run_directory: str) -> Store:
 
     try:
         return StoreClient.connect(store_path(run_directory, 0))
-    except OSError as error:
-        raise PlatformUnavailable(f"no store in {run_directory}: start `refimpl host` or `refimpl store`") from error
+    except StoreLost as lost:
+        raise PlatformUnavailable(f"no store in {run_directory}: start `refimpl host` or `refimpl store`") from lost
 
 
 def _xenstored_socket() -> str:

@@ -22,13 +22,14 @@ from refimpl.errors import RefimplError
 
 _GUEST_SECONDS = 60
 _LARGE = "large.bin"
+_LONGEST_DIRECTORY = 60
 
 
 def play(report: Report, size_bytes: int) -> None:
     """Run the whole play, telling ``report`` each event; on return every process has ended."""
     with contextlib.ExitStack() as stack:
         stack.callback(report.flush)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refimpl-demo-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refimpl-", dir=_short_directory())))
         run, files = str(folder / "run"), folder / "files"
         names = _make_files(files, size_bytes)
         for name in names:
@@ -136,6 +137,12 @@ def _web_server(folder: Path) -> Iterator[int]:
         server.wait()
         assert server.stdout is not None
         server.stdout.close()
+
+
+def _short_directory() -> str:
+    """Return where temporary files go, or /tmp where that leaves no room for the path of a unix socket."""
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= _LONGEST_DIRECTORY else "/tmp"
 
 
 def _free_port_number() -> int:

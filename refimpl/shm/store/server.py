@@ -1,8 +1,7 @@
 """A xenstore server on unix sockets: one socket, so one identity, a domain.
 
 It runs in whoever's selector loop it is given: no thread, nothing that blocks, and nothing to do while nobody asks.
-The sockets' files are all that tells domains apart: each is open to this user only, and to no other process of his that
-is not told its path.
+Only this user can open the sockets; whichever of his processes connects to one speaks as its domain.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ def whole_directory(client, path):
     names, generations = b"", set()
     while True:
         reply = client.request(Operation.DIRECTORY_PART, strings(path, b"%d" % len(names)))
-        assert len(reply.payload) <= PAYLOAD_MAX
+        assert reply.error is None
+        assert reply.payload.endswith(b"\0")
         generation, _, part = reply.payload.partition(b"\0")
         generations.add(generation)
         if part.endswith(b"\0\0") or part == b"\0":
@@ -84,6 +85,15 @@ def test_a_directory_in_parts(client, count, length):
     assert len(generations) == 1
     client.request(Operation.WRITE, b"/d/more\0")
     assert whole_directory(client, b"/d")[1] != generations
+
+
+@pytest.mark.parametrize("size", range(PAYLOAD_MAX - 10, PAYLOAD_MAX + 3))
+def test_a_directory_that_nearly_fits_in_one_part(client, size):
+    names = [b"%02d" % number + b"n" * 61 for number in range(63)]  # 64 bytes each, with its NUL
+    names.append(b"x" * (size - 63 * 64 - 1))
+    for name in names:
+        client.request(Operation.WRITE, b"/d/" + name + b"\0")
+    assert whole_directory(client, b"/d")[0] == names
 
 
 @pytest.mark.parametrize("offset", [b"2", b"3", b"999999999"])

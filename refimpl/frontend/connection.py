@@ -101,7 +101,6 @@ class Connection(DataRing):
     def _take_leftover(self, size: int) -> bytes:
         data = self._leftover[:size].tobytes()
         self._leftover = self._leftover[size:]
-        self.bytes_received += len(data)
         if not data and self._ended is not None:
             raise fresh(self._ended)
         return data

@@ -106,6 +106,7 @@ class DataRing:
                 if keep_input:
                     with suppress(PeerViolation):
                         self._leftover = memoryview(b"".join(self._in.readable()))  # (E-DRAIN)
+                        self.bytes_received += len(self._leftover)
             self._in.release()
             self._out.release()
             self._pages.end()

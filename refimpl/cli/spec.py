@@ -282,3 +282,20 @@ def vectors(project: Project, write: bool) -> None:
         click.echo(finding)
     if findings:
         raise click.exceptions.Exit(_FINDINGS)
+
+
+@spec.command()
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@_project_options
+def html(project: Project, out: Path) -> None:
+    """Write the page: the document's sections, their code and their tests, one file that opens from disk."""
+    from refimpl.speclink.evidence import write_whole
+    from refimpl.speclink.page import build
+
+    page = build(project)
+    _print_findings(project)
+    try:
+        write_whole(out, page)
+    except OSError as error:
+        raise click.UsageError(f"{out}: {error.strerror}") from error
+    click.echo(f"{out}: {len(page.encode()) / 1e6:.1f} MB")

@@ -46,7 +46,7 @@ class ShmGrantedPages(GrantedPages):
     def end(self) -> None:
         """End the grants. Raises Misuse, with nothing ended, where ``memory`` is in the middle of a call.
 
-        Slices, casts and arrays of it are not noticed: they go on reading and writing pages that become somebody else's.
+        Slices, casts and arrays of it are not noticed: they go on reading and writing pages that are reused.
         """
         granter, self._granter = self._granter, None
         if granter is None or not granter.lifetime.lasts():

@@ -7,7 +7,6 @@ import socket
 
 import pytest
 
-from refimpl.shm.store.connection import _TURN
 from refimpl.shm.store.quotas import Quotas
 from refimpl.store.wire import HEADER, PAYLOAD_MAX, Operation, packet, strings
 
@@ -235,7 +234,7 @@ def test_a_flood_does_not_keep_others_waiting(loop, domid):
         other.sendall(READ_TOOL)
         loop.turn()
         assert received(other)[0] == EMPTY_REPLY
-        assert len(received(one)[0]) <= 2 * _TURN * len(packet(Operation.READ, b"EACCES\0"))
+        assert len(received(one)[0]) < 50 * len(EMPTY_REPLY)
 
 
 def test_a_reader_of_nothing_costs_nothing(loop):

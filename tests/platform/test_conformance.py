@@ -67,4 +67,4 @@ def test_no_grant_is_mapped_after_its_end(shm_factories) -> None:
 
 
 def test_deaths_cost_nobody_else_anything(shm_factories) -> None:
-    assert stress_deaths(shm_factories["shm"], rounds=4) > 0
+    assert stress_deaths(shm_factories["shm"], rounds=10) > 0

@@ -11,10 +11,8 @@ import importlib
 import importlib.util
 import io
 import itertools
-import json
 import os
 import pickle
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -64,7 +62,7 @@ def load(data: bytes, find: Callable[[Any], object]) -> Any:
 class Agent:
     """Serves one platform to one connection, until it ends."""
 
-    def __init__(self, connection: Connection, platform: Platform) -> None:
+    def __init__(self, connection: Connection[Any, Any], platform: Platform) -> None:
         self._connection = connection
         self._platform = platform
         self._sending = threading.Lock()
@@ -162,16 +160,13 @@ def _load(path: str) -> ModuleType:
     return sys.modules[specification.name]
 
 
-def main(arguments: list[str]) -> int:
-    """``agent DESCRIPTOR MODULE:FUNCTION JSON``: join as ``FUNCTION(**JSON)`` and serve the inherited socket."""
-    descriptor, function, options = arguments
-    own = socket.socket(fileno=int(descriptor))
-    connection = Connection(own.detach())
-    Agent(connection, resolve(function)(**json.loads(options))).serve()
-    return 0
-
-
-if __name__ == "__main__":
-    status = main(sys.argv[1:])
+def serve(connection: Connection[Any, Any], function: str, options: dict[str, object]) -> None:
+    """Join as ``function(**options)``, ``function`` named as ``module:function``, serve, and end the process."""
+    try:
+        platform = resolve(function)(**options)
+    except BaseException as error:
+        connection.send_bytes(dump((0, False, _portable(error)), lambda value: None))
+    else:
+        Agent(connection, platform).serve()
     sys.stderr.flush()
-    os._exit(status)  # a thread that still waits for something must not keep the process
+    os._exit(0)  # a thread that still waits for something must not keep the process

@@ -26,7 +26,7 @@ PATIENCE = 60.0
 class Link:
     """One connection to an agent, shared by all the objects that stay on its side."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection = connection
         self._sending = threading.Lock()
         self._changed = threading.Condition()
@@ -228,7 +228,7 @@ class RemoteStore(Store):
 class RemotePlatform(Platform):
     """A domain elsewhere, behind a connection to its :class:`~refimpl.testing.conformance.agent.Agent`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection[Any, Any]) -> None:
         self.link = Link(connection)
         self.name, self.domid, self.default_ring_order = self.link.hello
         self.store = RemoteStore(self.link)

@@ -79,7 +79,7 @@ class Statements:
 
     def _header(self, node: ast.stmt, names: tuple[str, ...], within: str) -> Statement:
         statement = Statement(node.lineno, header_end(node), names, within)
-        self._spans.append((top_line(node), statement.last, statement))
+        self._spans.append((top_line(node), max(statement.last, _line_before_block(node)), statement))
         return statement
 
 
@@ -109,10 +109,18 @@ def header_end(node: ast.stmt) -> int:
         case ast.ClassDef():
             parts = [*node.bases, *(k.value for k in node.keywords)]
         case ast.Try() | ast.TryStar():
-            return int(node.lineno)
+            parts = []
         case _:
             return int(node.end_lineno or node.lineno)
-    return max(int(part.end_lineno or part.lineno) for part in (node, *parts))
+    return max([int(node.lineno), *(int(part.end_lineno or part.lineno) for part in parts)])
+
+
+def _line_before_block(node: ast.stmt) -> int:
+    """Return the line before a compound statement's block: it may hold nothing but the header's ``):``."""
+    if isinstance(node, ast.Match):
+        return node.cases[0].pattern.lineno - 1
+    inside = next(inner_blocks(node), [])
+    return top_line(inside[0]) - 1 if inside else 0
 
 
 def inner_blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:

@@ -7,7 +7,7 @@ import getpass
 import os
 from pathlib import Path
 
-from refimpl.errors import Misuse, PermissionRefused, PlatformUnavailable
+from refimpl.errors import ForkedDomain, Misuse, PermissionRefused, PlatformUnavailable
 
 #: Domids from here on are Xen's own names (itself, "me", idle), not domains.
 FIRST_RESERVED_DOMID = 0x7FF0
@@ -35,6 +35,12 @@ def open_device(path: str, module: str) -> int:
 def check_device(path: str, module: str) -> None:
     """Raise what :func:`open_device` would."""
     os.close(open_device(path, module))
+
+
+def check_process(owner: int) -> None:
+    """Raise ForkedDomain in any process but ``owner``. Before any lock is taken: a fork may have left it held."""
+    if os.getpid() != owner:
+        raise ForkedDomain("this domain belongs to the process that forked")
 
 
 def check_domid(domid: int) -> None:

@@ -14,7 +14,6 @@ from typing import Self
 
 from refimpl.errors import (
     DomainClosed,
-    ForkedDomain,
     PlatformUnavailable,
     StoreError,
 )
@@ -22,7 +21,7 @@ from refimpl.fence import fences
 from refimpl.platform import Platform
 from refimpl.store.client import StoreClient
 from refimpl.xen.device_lock import DeviceLock
-from refimpl.xen.devices import check_device
+from refimpl.xen.devices import check_device, check_process
 from refimpl.xen.event_channels import EventChannels
 from refimpl.xen.gntalloc import GrantAllocator, XenGrantedPages
 from refimpl.xen.gntdev import GrantMapper, XenMappedPages
@@ -139,8 +138,7 @@ class XenPlatform(Platform):
 
     def close(self) -> None:
         """See :meth:`Platform.close`. Pages that somebody still looks at go when the last view of them does."""
-        if os.getpid() != self._process:
-            raise ForkedDomain("this domain belongs to the process that forked")
+        check_process(self._process)
         if self._closed:
             return
         self._closed = True
@@ -153,8 +151,7 @@ class XenPlatform(Platform):
             lock.release()
 
     def _check(self) -> None:
-        if os.getpid() != self._process:
-            raise ForkedDomain("this domain belongs to the process that forked")
+        check_process(self._process)
         if self._closed:
             raise DomainClosed("this domain's platform was closed")
 

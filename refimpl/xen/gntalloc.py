@@ -10,7 +10,7 @@ from pathlib import Path
 from refimpl.errors import LimitReached, Misuse
 from refimpl.platform import PAGE_SIZE, GrantedPages
 from refimpl.xen import ioctls
-from refimpl.xen.devices import check_domid, open_device
+from refimpl.xen.devices import check_domid, check_process, open_device
 from refimpl.xen.mapping import Mapping
 from refimpl.xen.notice import set_notice
 
@@ -49,7 +49,7 @@ class XenGrantedPages(GrantedPages):
         page: a later one for the same page replaces it, and with neither it is taken back. The port stays open in Xen
         until the notice is gone. Raises PortRefused for a port not ours.
         """
-        set_notice(self._allocator.descriptor, self._index, len(self.memory), clear_byte, send_event)
+        self._allocator.leave_notice(self, clear_byte, send_event)
 
 
 class GrantAllocator:
@@ -59,6 +59,7 @@ class GrantAllocator:
         self.descriptor = open_device("/dev/xen/gntalloc", "xen-gntalloc")
         self._live: set[XenGrantedPages] = set()
         self._lock = threading.RLock()
+        self._process = os.getpid()
 
     def grant(self, peer: int, page_count: int, *, writable: bool = True) -> XenGrantedPages:
         """Grant zeroed pages to ``peer``. Raises LimitReached with nothing granted."""
@@ -96,6 +97,7 @@ class GrantAllocator:
 
     def end(self, pages: XenGrantedPages) -> None:
         """End the grants of ``pages``; see :meth:`XenGrantedPages.end`."""
+        check_process(self._process)
         with self._lock:
             if pages not in self._live:
                 return
@@ -105,6 +107,14 @@ class GrantAllocator:
                 pages.memory = pages._mapping.memory
             self._live.remove(pages)
             self._deallocate(pages._index, len(pages.refs))
+
+    def leave_notice(self, pages: XenGrantedPages, clear_byte: int | None, send_event: int | None) -> None:
+        """Set the notice of ``pages``; see :meth:`XenGrantedPages.leave_notice`."""
+        check_process(self._process)
+        with self._lock:
+            if pages not in self._live:
+                raise Misuse("these pages were given back")
+            set_notice(self.descriptor, pages._index, len(pages.refs) * PAGE_SIZE, clear_byte, send_event)
 
     def close(self) -> None:
         """End every grant. Pages that somebody still looks at are ended by the kernel when the last view goes."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from refimpl.errors import GrantRefused, LimitReached, Misuse
 from refimpl.platform import PAGE_SIZE, MappedPages
 from refimpl.xen import ioctls
-from refimpl.xen.devices import check_domid, open_device
+from refimpl.xen.devices import check_domid, check_process, open_device
 from refimpl.xen.mapping import Mapping
 from refimpl.xen.notice import set_notice
 
@@ -42,7 +42,7 @@ class XenMappedPages(MappedPages):
         map: a later one replaces it, and with neither it is taken back. The port stays open in Xen until the notice is
         gone. Raises PortRefused for a port not ours, Misuse for a byte of a read-only map.
         """
-        set_notice(self._mapper.descriptor, self._index, len(self.memory), clear_byte, send_event)
+        self._mapper.leave_notice(self, clear_byte, send_event)
 
 
 class GrantMapper:
@@ -52,6 +52,7 @@ class GrantMapper:
         self.descriptor = open_device("/dev/xen/gntdev", "xen-gntdev")
         self._live: set[XenMappedPages] = set()
         self._lock = threading.RLock()
+        self._process = os.getpid()
 
     def map(self, peer: int, refs: Sequence[int], *, writable: bool = True) -> XenMappedPages:
         """Map the peer's grants contiguously, in the order of ``refs``. Raises GrantRefused, LimitReached."""
@@ -92,6 +93,7 @@ class GrantMapper:
 
     def unmap(self, pages: XenMappedPages) -> None:
         """Unmap ``pages``; see :meth:`XenMappedPages.unmap`."""
+        check_process(self._process)
         with self._lock:
             if pages not in self._live:
                 return
@@ -101,6 +103,14 @@ class GrantMapper:
                 pages.memory = pages._mapping.memory
             self._live.remove(pages)
             self._forget(pages._index, pages._page_count)
+
+    def leave_notice(self, pages: XenMappedPages, clear_byte: int | None, send_event: int | None) -> None:
+        """Set the notice of ``pages``; see :meth:`XenMappedPages.leave_notice`."""
+        check_process(self._process)
+        with self._lock:
+            if pages not in self._live:
+                raise Misuse("these pages were given back")
+            set_notice(self.descriptor, pages._index, pages._page_count * PAGE_SIZE, clear_byte, send_event)
 
     def close(self) -> None:
         """Unmap everything. Pages that somebody still looks at are unmapped when the last view goes."""

@@ -11,8 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CONSOLES = Path("/run/xen/console")
+RESULTS = Path("/exchange/results")
+#: How guests reach dom0 without PV Calls.
+DOM0_ADDRESS = "10.57.0.1"
 #: Where image/agent.py listens.
 _AGENT_PORT = 5757
+#: As the harness starts it in dom0.
+PYTEST = Path("/exchange/pytest").read_text().strip()
 _CONFIGURATION = """
 name = "{name}"
 type = "pv"
@@ -39,13 +44,14 @@ class Guest:
     def __init__(self, name: str, domid: int) -> None:
         self.name = name
         self.domid = domid
+        self.address = f"10.57.{domid}.2"
 
-    def open(self, command: str, timeout: float = 60) -> socket.socket:
+    def open(self, command: str, timeout: float | None = 60) -> socket.socket:
         """Start a shell command in the guest; return the connection that is its input and output.
 
         After all that the command prints come a NUL and its exit status in decimal.
         """
-        connection = socket.create_connection((f"10.57.{self.domid}.2", _AGENT_PORT), timeout)
+        connection = socket.create_connection((self.address, _AGENT_PORT), timeout)
         connection.sendall(command.replace("\n", ";").encode() + b"\n")
         return connection
 
@@ -56,9 +62,7 @@ class Guest:
             raise CommandFailed(f"{self.name}: {command!r} ended with {status}:\n{output.decode(errors='replace')}")
         return output.decode()
 
-    def attempt(
-        self, command: str, *, standard_input: bytes = b"", timeout: float = 60
-    ) -> tuple[bytes, int]:
+    def attempt(self, command: str, *, standard_input: bytes = b"", timeout: float = 60) -> tuple[bytes, int]:
         """Run a shell command in the guest; return what it prints and its exit status."""
         output = bytearray()
         with self.open(command, timeout) as connection:
@@ -72,6 +76,25 @@ class Guest:
     def start(self, command: str) -> int:
         """Start a shell command in the guest's background; return its process id."""
         return int(self.run(f"( {command} ) > /tmp/background.log 2>&1 < /dev/null & echo $!"))
+
+    def await_output(self, command: str, expected: str, patience: float = 30) -> None:
+        """Repeat a shell command until it prints what is expected."""
+        deadline = time.monotonic() + patience
+        while (printed := self.run(command).strip()) != expected:
+            assert time.monotonic() < deadline, f"{command!r} prints {printed!r}, not {expected!r}"
+            time.sleep(0.1)
+
+    def pytest(self, path: str, *, name: str, timeout: float = 300, **environment: str) -> None:
+        """Run tests of guest/ in the guest; their results go to those of this run. Raises CommandFailed."""
+        variables = " ".join(f"{key}={value}" for key, value in environment.items())
+        command = f"{variables} {PYTEST} tests/xen/{path} --junitxml=/tmp/{name}.xml"
+        try:
+            printed = self.run(command, timeout=timeout)
+            print(printed)
+        finally:
+            result, missing = self.attempt(f"cat /tmp/{name}.xml")
+            if not missing:
+                (RESULTS / f"{name}.xml").write_bytes(result)
 
     @property
     def console(self) -> str:

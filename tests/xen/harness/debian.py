@@ -63,9 +63,7 @@ class Debian:
         exclude = [f"--exclude={path}" for path in _LEFT_OUT]
         for archive in archives:
             with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE) as files:
-                subprocess.run(
-                    ["tar", "-x", "-C", new, "--no-same-owner", *exclude], stdin=files.stdout, check=True
-                )
+                subprocess.run(["tar", "-x", "-C", new, "--no-same-owner", *exclude], stdin=files.stdout, check=True)
             if files.returncode:
                 raise Unavailable(f"{archive} is damaged: remove it and try again")
         for link, target in {"usr/bin/awk": "mawk", "usr/bin/gcc": "gcc-12"}.items():

@@ -31,7 +31,12 @@ def command(root: Path, image: Image, source: Path, exchange: Path, processors: 
         qemu += ["-fsdev", f"local,id={tag},path={escaped},security_model=none{option}"]
         qemu += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
     dom0 = "console=hvc0 quiet loglevel=4 panic=5"
-    qemu += ["-kernel", image.xen, "-append", f"console=com1 com1=115200,8n1 dom0_mem={_DOM0_MEMORY},max:{_DOM0_MEMORY}"]
+    qemu += [
+        "-kernel",
+        image.xen,
+        "-append",
+        f"console=com1 com1=115200,8n1 dom0_mem={_DOM0_MEMORY},max:{_DOM0_MEMORY}",
+    ]
     qemu += ["-initrd", f"{image.kernel} {dom0},{image.base}"]
     return qemu
 

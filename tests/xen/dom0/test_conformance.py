@@ -1,0 +1,34 @@
+"""The conformance suite of a platform on real Xen: in dom0 alone, and between dom0 and guests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from factories import Dom0AndGuests
+from guests import Guest, started
+
+from refimpl.testing import CHECKS, Check, Skipped
+from refimpl.testing.conformance.on_xen import XenFactory
+
+
+@pytest.fixture(scope="module")
+def between(guest: Guest) -> Iterator[Dom0AndGuests]:
+    with started("second") as second:
+        yield Dom0AndGuests([guest, second])
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_dom0_alone(check: Check) -> None:
+    try:
+        check.run(XenFactory())
+    except Skipped as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_between_dom0_and_guests(check: Check, between: Dom0AndGuests) -> None:
+    try:
+        check.run(between)
+    except Skipped as reason:
+        pytest.skip(str(reason))

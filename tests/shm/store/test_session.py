@@ -108,3 +108,13 @@ def test_a_request_counts_until_those_who_watch_have_been_sent_its_events(databa
     assert usage.outstanding == 5
     client.take_events()
     assert usage.outstanding == 0
+
+
+def test_thousands_of_watches_of_domain_0(client):
+    for number in range(3000):
+        assert client.request(Operation.WATCH, strings(b"/t/%d" % number, b"t")).payload == OK
+    assert len(client.take_events()) == 3000
+    client.request(Operation.WRITE, b"/t/77/x\0v")
+    assert client.take_events() == [(b"/t/77/x", b"t")]
+    client.request(Operation.RM, b"/t\0")
+    assert client.take_events() == [(b"/t/77", b"t")]

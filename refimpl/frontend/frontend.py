@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -62,7 +65,7 @@ class Frontend:
         if ring_order is not None and not 1 <= ring_order <= MAX_RING_ORDER:  # IDXPAGE-5, IDXPAGE-19
             raise Misuse(f"ring_order is 1 to {MAX_RING_ORDER}, not {ring_order}")
         options = Options(ring_order, notify_consumer, draft_layout, timeout, observer)
-        with _opening:
+        with _one_at_a_time(platform):
             await_device(platform, device_id, arrival_timeout)
             end_earlier_life(platform)
             return cls(platform, device_id, options)
@@ -160,4 +163,18 @@ class Frontend:
         self.close()
 
 
-_opening = threading.Lock()
+@contextmanager
+def _one_at_a_time(platform: Platform) -> Iterator[None]:
+    """Hold what only one thread may for one platform. Raises Misuse if another does."""
+    with _opening_lock:
+        if platform in _opening:
+            raise Misuse(f"the PV Calls device of domain {platform.domid} is being opened by another thread")  # XS-4
+        _opening.add(platform)
+    try:
+        yield
+    finally:
+        _opening.discard(platform)
+
+
+_opening_lock = threading.Lock()
+_opening: weakref.WeakSet[Platform] = weakref.WeakSet()

@@ -65,9 +65,14 @@ class Machine:
         stack.callback(host.stop)
         self.host, self.host_thread = host, thread
         self.zero = stack.enter_context(ShmPlatform.join(run, domid=0, arena_pages=1024))
-        self.guest = stack.enter_context(ShmPlatform.join(run, arena_pages=4096))
-        introduce_domain_nodes(self.zero.store, self.guest.domid)
+        self.guest = self.join()
         attach(self.zero.store, self.guest.domid)
+
+    def join(self) -> ShmPlatform:
+        """A new domain with its own nodes, and no device."""
+        platform = self._stack.enter_context(ShmPlatform.join(self.run, arena_pages=4096))
+        introduce_domain_nodes(self.zero.store, platform.domid)
+        return platform
 
     def backend(self) -> HostileBackend:
         """A backend at the very beginning: nothing published, no state of its own yet."""

@@ -8,6 +8,7 @@ import pytest
 
 from refimpl.errors import DeviceGone, GrantRefused, Misuse, PeerViolation, PortRefused
 from refimpl.frontend import Frontend
+from refimpl.testing import HostileBackend
 from refimpl.testing.hostile import CLOSED, CLOSING, CONNECTED, INIT_WAIT, INITIALISED, INITIALISING
 from refimpl.toolstack import attach, detach
 from refimpl.xenstore.state_machine import XenbusState
@@ -151,6 +152,36 @@ def test_a_domain_has_one_frontend(pair):
     with pytest.raises(Misuse, match="open already"):
         Frontend.open(pair.machine.guest)
     assert pair.frontend.is_open
+
+
+@pytest.mark.spec("XS-4")
+def test_a_device_is_opened_by_one_thread_at_a_time(machine, do):
+    backend = machine.backend()
+    backend.publish()
+    opening = do(machine.open)
+    backend.await_state(INITIALISED)
+    with pytest.raises(Misuse, match="another thread"):
+        machine.open()
+    backend.connect()
+    assert opening.result().is_open
+    backend.set_state(CLOSING)
+
+
+@pytest.mark.erratum("E-FASTCLOSE")
+def test_a_backend_domain_that_dies_ends_every_wait(machine, do):
+    driver, guest = machine.join(), machine.join()
+    attach(machine.zero.store, guest.domid, driver.domid)
+    with HostileBackend(driver, guest.domid) as backend:
+        backend.publish()
+        opening = do(Frontend.open, guest, ring_order=1)
+        backend.connect()
+        frontend = opening.result()
+        opening = do(frontend.socket)
+        backend.await_request()
+    driver.close()
+    with pytest.raises(DeviceGone, match="the backend closed"):
+        opening.result()
+    frontend.close()
 
 
 @pytest.mark.spec("XS-4")

@@ -157,7 +157,10 @@ class Store(StoreView):
 
     @abstractmethod
     def is_introduced(self, domid: int) -> bool:
-        """Say whether xenstore knows the domain: it is there and has not died."""
+        """Say whether xenstore knows the domain: it is there and has not died.
+
+        Raises StoreAccessRefused for an unprivileged caller, who is told of no other domain.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -18,6 +18,7 @@ DOM0_ADDRESS = "10.57.0.1"
 _AGENT_PORT = 5757
 #: As the harness starts it in dom0.
 PYTEST = Path("/exchange/pytest").read_text().strip()
+RECORD_EVIDENCE = bool(Path("/exchange/evidence").read_text())
 _CONFIGURATION = """
 name = "{name}"
 type = "pv"
@@ -88,13 +89,15 @@ class Guest:
         """Run tests of guest/ in the guest; their results go to those of this run. Raises CommandFailed."""
         variables = " ".join(f"{key}={value}" for key, value in environment.items())
         command = f"{variables} {PYTEST} tests/xen/{path} --junitxml=/tmp/{name}.xml"
+        if RECORD_EVIDENCE:
+            command += f" --evidence /tmp/{name}.evidence.json --evidence-platform xen"
         try:
-            printed = self.run(command, timeout=timeout)
-            print(printed)
+            print(self.run(command, timeout=timeout))
         finally:
-            result, missing = self.attempt(f"cat /tmp/{name}.xml")
-            if not missing:
-                (RESULTS / f"{name}.xml").write_bytes(result)
+            for file in (f"{name}.xml", f"{name}.evidence.json"):
+                content, missing = self.attempt(f"cat /tmp/{file}")
+                if not missing:
+                    (RESULTS / file).write_bytes(content)
 
     @property
     def console(self) -> str:

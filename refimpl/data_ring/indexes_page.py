@@ -173,13 +173,13 @@ class IndexesPage:
             requirement = "IDXPAGE-4" if ring_order else "IDXPAGE-5"  # IDXPAGE-4, IDXPAGE-5 (E-ORDER0)
             raise PeerViolation(requirement, "ring_order", ring_order, f"1 to {highest}", self._peer)
         refs = tuple(words[1 : 1 + page_count(ring_order)].tolist())
-        if len(set(refs)) != len(refs):
+        distinct = frozenset(refs)
+        if len(distinct) != len(refs):
             twice = next(ref for ref in refs if refs.count(ref) > 1)
             raise PeerViolation("SEC-B-7", "ref", twice, "each grant once", self._peer)
-        used_elsewhere = set(refs).intersection(forbidden_refs)
-        if used_elsewhere:
-            allowed = "no page that is in use as something else"
-            raise PeerViolation("SEC-B-7", "ref", min(used_elsewhere), allowed, self._peer)
+        if not distinct.isdisjoint(forbidden_refs):
+            used_elsewhere, allowed = min(distinct.intersection(forbidden_refs)), "no page that is in use otherwise"
+            raise PeerViolation("SEC-B-7", "ref", used_elsewhere, allowed, self._peer)
         return ring_order, refs
 
     def release(self) -> None:

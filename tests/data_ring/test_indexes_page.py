@@ -168,7 +168,7 @@ def test_backend_refuses_a_grant_listed_twice(refs: list[int], named: int) -> No
 @pytest.mark.security("SEC-B-7")
 @pytest.mark.parametrize("forbidden", [{10}, (5, 11), [8, 9, 10, 11]])
 def test_backend_refuses_pages_in_use_as_something_else(forbidden: set[int] | tuple[int, ...] | list[int]) -> None:
-    with pytest.raises(PeerViolation, match="something else") as caught:
+    with pytest.raises(PeerViolation, match="in use otherwise") as caught:
         IndexesPage(described(2, [8, 9, 10, 11])).read_ring_description(9, forbidden)
     assert caught.value.field == "ref"
     assert caught.value.value in forbidden

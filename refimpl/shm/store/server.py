@@ -117,10 +117,9 @@ class StoreServer:
         self._settle()
 
     def _on_ready(self, connection: Connection, mask: int) -> None:
-        if not connection.is_closed:
-            self._to_settle.add(connection)
-            connection.serve(bool(mask & EVENT_READ))
-            self._settle()
+        connection.serve(bool(mask & EVENT_READ))  # one that has been closed since it was ready serves nothing
+        self._to_settle.add(connection)
+        self._settle()
 
     def _on_alarm(self, mask: int) -> None:
         self._alarm.acknowledge()

@@ -85,7 +85,8 @@ def _map_indexes_page(dispatcher: Dispatcher, command: PendingCommand, step: Any
     if step.ref == dispatcher.guest.ring_ref:
         raise CommandRefused(ErrorNumber.EFAULT, "ref is the commands ring's own")  # SEC-B-7
     command.undo.callback(entry.unmap_indexes_page)
-    entry.mapped_page = dispatcher.guest.map([step.ref])  # CONNECT-7, ACCEPT-9, SEC-B-22
+    # Nothing is kept for a promise to reuse it: what comes again is mapped again, by its ref.
+    entry.mapped_page = dispatcher.guest.map([step.ref])  # CONNECT-7, ACCEPT-9, RELEASE-10, SEC-B-22 (E-REUSE)
     memory = entry.mapped_page.memory
     may_be_draft = dispatcher.guest.settings.draft_layouts
     layout = recognise_draft_layout(bytes(memory)) if may_be_draft else PUBLISHED  # E-OFFSET

@@ -97,7 +97,7 @@ class Guest:
     def map(self, refs: Sequence[int]) -> MappedPages:
         """Map the guest's grants. Raises CommandRefused: EFAULT, ENOMEM."""
         try:
-            return self.platform.map(self.domid, refs)  # SEC-B-8
+            return self.platform.map(self.domid, refs)  # SEC-B-8, SEC-B-20
         except GrantRefused as refused:
             raise CommandRefused(ErrorNumber.EFAULT, str(refused)) from refused  # E-MAPFAIL, SEC-B-9
         except LimitReached as reached:

@@ -162,6 +162,26 @@ def test_an_event_channel_absent_or_in_use_is_einval(guest, server) -> None:
     assert answer.ret == 0
 
 
+@pytest.mark.spec("IDX-5", "IDXPAGE-6")
+def test_the_grants_are_mapped_contiguously_in_the_order_of_the_list(guest, server) -> None:
+    guest.open_socket(7)
+    ring = guest.make_data_ring(2, refs=lambda refs, page: refs[::-1])  # Listed last page first.
+    arguments = (7, raw.address(*server.getsockname()), ref_of(ring), ring.port)
+    assert guest.ask(raw.connect_request, *arguments).ret == 0
+    peer, _ = server.accept()
+    # out is the second half of the list: here our pages 1 and 0.
+    pages = [b"A" * 4096, b"B" * 4096]
+    ring.data[0:4096], ring.data[4096:8192] = pages
+    ring.indexes["out_prod"] = 8192
+    guest.platform.fences.full()
+    guest.notify(ring.port)
+    with peer:
+        received = b""
+        while len(received) < 8192:
+            received += peer.recv(8192)
+    assert received == pages[1] + pages[0]
+
+
 @pytest.mark.erratum("E-IDXINIT")
 @pytest.mark.security("SEC-B-11")
 def test_indexes_that_start_anywhere_possible_are_taken_and_impossible_ones_refused(guest, server) -> None:
@@ -428,16 +448,23 @@ def test_a_listeners_release_answers_what_waits_on_it_then_itself(machine, recor
 # Release of active sockets.
 
 
-@pytest.mark.spec("RELEASE-3", "RELEASE-4", "CONNECT-11")
-def test_a_released_sockets_pages_and_channel_are_free_when_it_is_answered(guest, server) -> None:
+@pytest.mark.spec("RELEASE-3", "RELEASE-10", "CONNECT-11", "IDX-1")
+@pytest.mark.erratum("E-REUSE")
+@pytest.mark.security("SEC-B-23")
+@pytest.mark.parametrize("reuse", [0, 1])
+def test_a_released_ring_is_let_go_of_and_the_same_ref_and_channel_serve_again(guest, server, reuse: int) -> None:
     ring = guest.connected(7, server.getsockname())
-    assert guest.ask(raw.release_request, 7).ret == 0
-    arguments = (7, raw.address(*server.getsockname()), ref_of(ring), ring.port)
-    guest.open_socket(7)
-    # The port is unbound: its other end is gone, so this one cannot be bound again either; a new one can.
-    ring.port = guest.platform.allocate_unbound(0)
-    answer = guest.ask(raw.connect_request, *arguments[:3], ring.port)
+    server.accept()[0].close()
+    assert guest.ask(raw.release_request, 7, reuse).ret == 0
+    for name in ("in_cons", "in_prod", "in_error", "out_cons", "out_prod", "out_error"):
+        ring.indexes[name] = 0
+    guest.open_socket(8)
+    answer = guest.ask(raw.connect_request, 8, raw.address(*server.getsockname()), ref_of(ring), ring.port)
     assert answer.ret == 0
+    peer, _ = server.accept()
+    with peer:
+        guest.put(ring, b"again")
+        assert peer.recv(9) == b"again"
 
 
 @pytest.mark.spec("RELEASE-4")

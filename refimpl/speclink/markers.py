@@ -132,7 +132,7 @@ class _Reader:
 
     def _walk(self, node: ast.AST, *, in_parameters: bool) -> Iterator[Marker]:
         if isinstance(node, ast.Name) and node.id in self.bound:
-            yield from (m._replace(in_parameters=in_parameters) for m in self.bound[node.id])
+            yield from (m._replace(in_parameters=m.in_parameters or in_parameters) for m in self.bound[node.id])
             return
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr == "param":

@@ -4,8 +4,8 @@
 process that runs the tests the calls are kept per test. A child, forked or started, appends to a file of its own, a
 line at the first time of each statement, so that nothing is lost when it is killed.
 
-A thread that was there before the test began counts for none, nor does a process started outside of a
-test's own set-up.
+A thread that was there before the test began counts for none, nor do threads that it starts, nor does a thread or
+process started outside of a test's own set-up.
 
 Imports little, since every process of a recorded run imports it.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 
 #: Where children write, and for which test; set in the environment of a recorded run.
 FOLDER_VARIABLE = "REFIMPL_EVIDENCE_FOLDER"
@@ -29,7 +30,7 @@ class _Recorder:
 
     def __init__(self) -> None:
         self.reached: set[str] = set()
-        self.foreign_threads: frozenset[int] = frozenset()
+        self.foreign: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self.file: int | None = None  # a child's own
         self.is_open = False
 
@@ -40,7 +41,7 @@ _recorder = _Recorder()
 def ran(key: str) -> None:
     """Note that the statement named ``path:line`` is about to run."""
     if _recorder.is_open:
-        if threading.get_ident() in _recorder.foreign_threads:
+        if threading.current_thread() in _recorder.foreign:
             return
         _recorder.reached.add(key)
         if _recorder.file is not None:
@@ -48,12 +49,30 @@ def ran(key: str) -> None:
     seen.add(key)
 
 
+_start_thread = threading.Thread.start
+
+
+def _start(thread: threading.Thread) -> None:
+    if not _recorder.is_open or threading.current_thread() in _recorder.foreign:
+        _recorder.foreign.add(thread)
+    _start_thread(thread)
+
+
+def watch_threads() -> None:
+    """From now on know of each thread who started it."""
+    threading.Thread.start = _start  # type: ignore[method-assign, assignment]
+
+
+def unwatch_threads() -> None:
+    """Undo :func:`watch_threads`."""
+    threading.Thread.start = _start_thread  # type: ignore[method-assign]
+
+
 def begin(test: str) -> None:
     """Start recording for a test, in the process that runs it."""
     _recorder.reached = set()
-    _recorder.foreign_threads = frozenset(
-        thread.ident for thread in threading.enumerate() if thread.ident and thread.ident != threading.get_ident()
-    )
+    here = threading.current_thread()
+    _recorder.foreign = weakref.WeakSet(thread for thread in threading.enumerate() if thread is not here)
     resume(test)
 
 
@@ -100,7 +119,7 @@ def become_child() -> None:
         _recorder.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError:
         return  # the recorded run is over: nobody reads it any more
-    _recorder.foreign_threads = frozenset()
+    _recorder.foreign.clear()
     _recorder.is_open = True
     seen.clear()
 

@@ -94,6 +94,7 @@ class _Recorder:
     def __init__(self, config: pytest.Config) -> None:
         from refimpl.speclink import probe, recording
 
+        probe.watch_threads()
         self._probe = probe
         self._recording = recording
         self._config = config
@@ -171,6 +172,7 @@ class _Recorder:
         terminalreporter.write_line(f"evidence of {count} marked tests ({what} ran): {recording.file}")
 
     def pytest_unconfigure(self) -> None:
+        self._probe.unwatch_threads()
         recording = self._config.stash.get(_RECORDING, None)
         if recording is not None:
             recording.stop()

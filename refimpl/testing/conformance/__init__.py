@@ -14,6 +14,7 @@ from refimpl.testing.conformance import (
     ports,
     store_domains,
     store_nodes,
+    store_watches,
     waiting,
 )
 from refimpl.testing.conformance.checks import CHECKS
@@ -27,6 +28,7 @@ MODULES = (
     ports,
     waiting,
     store_nodes,
+    store_watches,
     store_domains,
     death,
     closing,

@@ -55,11 +55,6 @@ class Call:
         self.ret: int | None = None
         self.sent_at = time.monotonic()
 
-    @property
-    def is_answered(self) -> bool:
-        """Whether the response has come."""
-        return self.ret is not None
-
 
 class Calls:
     """The frontend's end of the commands ring, for any number of threads.

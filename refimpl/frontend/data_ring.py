@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from refimpl.commands.error_numbers import ErrorNumber
 from refimpl.data_ring.workflow import frontend_ends
-from refimpl.errors import PeerViolation
+from refimpl.errors import LimitReached, PeerViolation
 from refimpl.frontend.data_ring_pages import DataRingPages
 from refimpl.frontend.wire_errors import fresh
 
@@ -26,22 +26,22 @@ class DataRing:
     """The pages, the event channel and both ends of a data ring; a source of events (waiting.Source).
 
     ``ref`` and ``port`` go into CONNECT or ACCEPT. One lock guards all of it, and is never held while waiting.
-    Raises LimitReached, DeviceGone.
+    Raises OSError(ENOBUFS) where the platform has no room for it, and DeviceGone.
     """
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self._events = device.events
         self._lock = threading.Lock()
-        self._pages = pages = DataRingPages(device.platform, device.peer, device.ring_order, device.page_layout)
+        self._pages = pages = _set_up(device)
         self.ref, self.port = pages.ref, pages.port
         self._page = pages.indexes_page
         rule, fences = device.options.notify_consumer, device.platform.fences
         try:
             self._in, self._out = frontend_ends(self._page, pages.memory, fences, device.peer, notify_consumer=rule)
-        except PeerViolation:
-            pages.end()  # It guessed the ref and wrote before it was told: E-IDXINIT.
-            raise
+        except PeerViolation as violation:
+            pages.end()  # It guessed the grant, and wrote before it was told.
+            raise _broken(violation) from violation  # (E-IDXINIT)
         self._read_fence = fences.read
         self._notify_port = device.platform.notify
         # Why the ring is not ours to use any more, and what ``in`` still held then.
@@ -118,11 +118,10 @@ class DataRing:
         self._lock = threading.Lock()
         self._ended = reason
 
-    def _break(self, violation: PeerViolation) -> OSError:
+    def _break(self, violation: PeerViolation) -> Exception:
         """Use the ring no more; the lock is held. What is the peer's to break is this socket only."""
-        self._ended = error = OSError(errno.EIO, str(violation))  # SEC-F-6 (E-IDXBAD)
-        vars(error)["error_number"] = int(ErrorNumber.EIO)
-        return fresh(error)
+        self._ended = _broken(violation)  # SEC-F-6 (E-IDXBAD)
+        return fresh(self._ended)
 
     def _publish(self) -> None:
         if self._in.publish():
@@ -132,3 +131,16 @@ class DataRing:
         """Notify the backend; the lock is held, so the port is still ours."""
         self.notifications += 1
         self._notify_port(self.port)
+
+
+def _set_up(device: Device) -> DataRingPages:
+    try:
+        return DataRingPages(device.platform, device.peer, device.ring_order, device.page_layout)
+    except LimitReached as reached:
+        raise OSError(errno.ENOBUFS, str(reached)) from reached
+
+
+def _broken(violation: PeerViolation) -> OSError:
+    error = OSError(errno.EIO, str(violation))
+    vars(error)["error_number"] = int(ErrorNumber.EIO)
+    return error

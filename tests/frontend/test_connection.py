@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 from refimpl.data_ring.notification import NotifyConsumer
-from refimpl.errors import DeviceGone
+from refimpl.errors import DeviceGone, LimitReached
 from refimpl.frontend import wait_readable, wait_writable
 from refimpl.testing import raw
 
@@ -426,3 +426,55 @@ def test_threads_on_one_socket_get_each_byte_once(pair, do):
     for each in receiving:
         each.result()
     assert sorted(b"".join(got)) == list(range(256))
+
+
+@pytest.mark.erratum("E-DRAIN")
+def test_data_that_comes_between_the_look_at_data_and_the_look_at_the_error(pair):
+    socket, ring = pair.connected()
+    ring.indexes["in_error"] = -107
+    connection = socket._connection
+    real = connection._read_fence
+    late = [lambda: ring.produce("in", b"late")]
+    connection._read_fence = lambda: (late.pop()() if late else None, real())
+    assert socket.recv(100) == b"late"
+    assert socket.recv(100) == b""
+    late.append(lambda: ring.indexes.__setitem__("in_prod", 2**31))
+    with pytest.raises(OSError, match="in_prod"):
+        socket.recv(100)
+
+
+@pytest.mark.erratum("E-IDXINIT")
+def test_a_page_written_before_it_was_told_of(pair, do, monkeypatch):
+    socket = pair.socket()
+    grant = pair.machine.guest.grant
+
+    def grant_what_is_written_at_once(peer, count, **more):
+        pages = grant(peer, count, **more)
+        if count == 1:
+            pages.memory[7] = 0x80
+        return pages
+
+    monkeypatch.setattr(pair.machine.guest, "grant", grant_what_is_written_at_once)
+    with pytest.raises(OSError, match="in_prod") as broken:
+        socket.connect(("192.0.2.1", 80))
+    assert broken.value.errno == errno.EIO
+    assert pair.no_request()
+    monkeypatch.undo()
+    connecting = do(socket.connect, ("192.0.2.1", 80))
+    asked = pair.backend.await_request()
+    pair.backend.map_data_ring(asked)
+    pair.backend.answer(asked)
+    connecting.result()
+
+
+def test_no_room_for_a_ring(pair, monkeypatch):
+    socket = pair.socket()
+
+    def refuse(peer, count, **more):
+        raise LimitReached("grants", 7, "close some sockets")
+
+    monkeypatch.setattr(pair.machine.guest, "grant", refuse)
+    with pytest.raises(OSError, match="close some sockets") as full:
+        socket.connect(("192.0.2.1", 80))
+    assert full.value.errno == errno.ENOBUFS
+    assert pair.no_request()

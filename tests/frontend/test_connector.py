@@ -176,3 +176,20 @@ def test_two_threads_that_connect_one_socket_send_one_connect(pair, do):
             outcomes.append(error.errno)
     assert sorted(outcomes, key=str) == [errno.EISCONN, None]
     assert pair.no_request()
+
+
+def test_a_connect_that_finds_no_slot_in_time_leaves_nothing(pair, do):
+    sockets = [pair.socket() for _ in range(31)]
+    for each in sockets[:30]:
+        do(each.connect, ADDRESS)
+    pair.await_commands(30)
+    sockets[30].settimeout(0.01)
+    with pytest.raises(TimeoutError):
+        sockets[30].connect(ADDRESS)
+    assert pair.no_request()
+    assert len(pair.frontend._device.live_rings()) == 30
+    waiting = do(sockets[30].connect, ADDRESS)
+    pair.answered(sockets[30].close)
+    with pytest.raises((TimeoutError, OSError)):
+        waiting.result()
+    assert len(pair.frontend._device.live_rings()) == 30

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from refimpl.errors import ForkedDomain
-from refimpl.frontend import Event, names
+from refimpl.frontend import Event, Socket, names
 from refimpl.frontend.observing import describe
 from refimpl.testing import raw
 
@@ -189,3 +189,19 @@ def test_all_sockets_are_closed_with_the_frontend(pair, do):
 
 def test_the_real_resolver_is_the_systems():
     assert names.socket is socket
+
+
+def test_an_interrupted_connect_leaves_no_socket(pair, do, monkeypatch):
+    def interrupted(self, address):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Socket, "connect", interrupted)
+    connecting = do(pair.frontend.create_connection, ("192.0.2.1", 80))
+    for command in (raw.SOCKET, raw.RELEASE):
+        asked = pair.backend.await_request()
+        assert asked.cmd == command
+        pair.backend.answer(asked)
+    with pytest.raises(KeyboardInterrupt):
+        connecting.result()
+    assert not pair.frontend._device.sockets
+    assert pair.frontend.backend_id == 0

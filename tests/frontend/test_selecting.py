@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from refimpl.errors import Misuse
-from refimpl.frontend import wait_for_any, wait_readable, wait_writable
-from refimpl.testing import raw
+from refimpl.frontend import Frontend, wait_for_any, wait_readable, wait_writable
+from refimpl.testing import HostileBackend, raw
+from refimpl.testing.hostile import CLOSING
+from refimpl.toolstack import attach
 
 HALF = 4096
 
@@ -93,3 +95,19 @@ def test_all_are_ready_when_the_device_is_gone(pair, do):
     pair.backend.await_request()
     pair.go_away()
     assert waiting.result() == [listener, socket]
+
+
+def test_sockets_of_two_domains_cannot_be_waited_for_together(pair, do):
+    machine, guest = pair.machine, pair.machine.join()
+    attach(machine.zero.store, guest.domid)
+    with HostileBackend(machine.zero, guest.domid) as backend:
+        backend.publish()
+        opening = do(Frontend.open, guest)
+        backend.connect()
+        other = opening.result()
+        opening = do(other.socket)
+        backend.answer(backend.await_request())
+        with pytest.raises(Misuse, match="more than one domain"):
+            wait_readable([pair.socket(), opening.result()])
+        backend.set_state(CLOSING)
+        other.close()

@@ -56,3 +56,9 @@ def mutate(session: nox.Session) -> None:
     _install(session, "test")
     session.run("pytest", "-q", "--evidence", EVIDENCE)
     session.run("refimpl", "spec", "mutate", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def xen(session: nox.Session) -> None:
+    """Run the tests in real Xen, booted under QEMU from Debian's packages; ``-- --list`` says which there are."""
+    session.run("tests/xen/run", *session.posargs, external=True)

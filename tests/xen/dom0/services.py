@@ -13,6 +13,15 @@ from collections.abc import Callable, Iterator
 from guests import DOM0_ADDRESS
 
 _BUFFERED = 1 << 20
+_change = threading.Condition()
+_live = 0
+
+
+def await_connections(count: int, patience: float = 60) -> None:
+    """Wait until so many connections to the services are open."""
+    with _change:
+        reached = _change.wait_for(lambda: _live == count, patience)
+    assert reached, f"{_live} connections are open, not {count}"
 
 
 def echo(connection: socket.socket) -> None:
@@ -74,10 +83,19 @@ SERVICES: dict[tuple[str, int], Callable[[socket.socket], None]] = {
 }
 
 
+def _count(step: int) -> None:
+    global _live
+    with _change:
+        _live += step
+        _change.notify_all()
+
+
 def _serve(listener: socket.socket, service: Callable[[socket.socket], None]) -> None:
     def one(connection: socket.socket) -> None:
+        _count(1)
         with connection, contextlib.suppress(OSError):
             service(connection)
+        _count(-1)
 
     with contextlib.suppress(OSError):
         while True:

@@ -7,7 +7,8 @@ other domain's domid.
 Rules that hold on both:
 
 - a grant of one's own pages can be ended at any time. Ending succeeds at once, also while the peer still maps them;
-  such pages are not reused until the peer lets go. A new map of an ended grant is refused.
+  such pages are not reused until the peer lets go. A new map of an ended grant is refused, except that it is
+  unspecified while the peer still has an old one.
 - a refused map says only that: bad, foreign, ended and read-only refs are one :class:`~refimpl.errors.GrantRefused`.
 - the first event after a bind may come with nothing sent; an event may be spurious, several may be merged into one,
   none is ever lost. A notification to a closed port goes nowhere, without an error.

@@ -148,7 +148,7 @@ def carried_over(run: Evidence, sources: Iterable[Source]) -> Evidence:
         for citation in source.citations:
             now.setdefault((source.path, citation.statement.digest(lines)), []).append(citation.key)
     moved = {key: now.get((key.rpartition(":")[0], digest), []) for key, digest in run.statements.items()}
-    tests = [replace(t, ran=tuple(new for old in t.ran for new in moved.get(old, ()))) for t in run.tests]
+    tests = [replace(t, ran=tuple(sorted({n for old in t.ran for n in moved.get(old, ())}))) for t in run.tests]
     return replace(run, is_whole=False, tests=tests)
 
 

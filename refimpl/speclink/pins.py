@@ -9,6 +9,8 @@ from refimpl.speclink.catalogue import Catalogue, Place, Section
 from refimpl.speclink.document import Heading, Sentence
 from refimpl.speclink.findings import Finding
 
+_SHOWN = 60
+
 
 class Change(NamedTuple):
     """A disagreement between a pin and the copy. ``ids`` are the requirements it touches.
@@ -62,6 +64,7 @@ def _section(
 ) -> Iterator[Change]:
     here = [sentence.sha256 for sentence in sentences]
     pinned = {place.sha256 for place in places}
+    known = set()
     for place in places:
         copy = sentences[place.at - 1] if place.at <= len(sentences) else None
         if copy is not None and copy.sha256 == place.sha256:
@@ -73,14 +76,14 @@ def _section(
             title, at = elsewhere[place.sha256]
             yield _change("moved", place, f"stands at {at} of {title!r} now")
         elif copy is not None and copy.sha256 not in pinned:
+            known.add(place.at)
             yield _change("changed", place, "reads differently")
         else:
             yield _change("gone", place, "is gone")
     path = places[0].path if places else "spec/sections.toml"
     for at, sentence in enumerate(sentences, 1):
-        is_new = sentence.sha256 not in pinned and at > len(places)
-        if is_new:
-            message = f"{section.heading}: sentence {at} of the copy is in no requirement"
+        if sentence.sha256 not in pinned and at not in known:
+            message = f"{section.heading}: sentence {at} of the copy is in no requirement: {sentence.text[:_SHOWN]}"
             yield Change("new", (), Finding(path, 0, message))
 
 

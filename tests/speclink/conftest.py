@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import shutil
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import refimpl
 from refimpl.speclink.document import digest
+from refimpl.speclink.evidence import Evidence, TestEvidence, write
 from refimpl.speclink.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +20,12 @@ ROOT = Path(__file__).parents[2]
 SECTIONS = """\
 [document]
 title = "PV Calls Protocol version 1"
+
+[[section]]
+id = "title"
+heading = "PV Calls Protocol version 1"
+level = 1
+module = "refimpl/__init__.py"
 
 [[section]]
 id = "connect"
@@ -195,3 +203,56 @@ def browser():
     spec.loader.exec_module(module)
     with module.Chromium() as running:
         yield running
+
+
+class Run:
+    """Makes evidence of a run of the small project."""
+
+    def __init__(self, small: SmallProject) -> None:
+        self._small = small
+
+    def __call__(
+        self, *tests: TestEvidence, platform: str = "shm", is_whole: bool = True, file: str = "shm.json"
+    ) -> Path:
+        """Write a run; the sources are those of the project as it is now."""
+        paths = {key.rpartition(":")[0] for test in tests for key in test.ran} | {"refimpl/connect.py"}
+        project = self._small.loaded()
+        digests = {
+            c.key: c.statement.digest(source.text.splitlines()) for source in project.sources for c in source.citations
+        }
+        sources = {path: hashlib.sha256((self._small.root / path).read_bytes()).hexdigest() for path in paths}
+        run = Evidence(platform, "c0ffee", is_whole, sources, {}, digests, list(tests))
+        write(self._small.root / file, run)
+        return self._small.root / file
+
+    def test(self, name: str, ran: list[str], platform: str = "shm", **ids: tuple[str, ...]) -> TestEvidence:
+        """Make one test's evidence."""
+        named = {kind: ids.get(kind, ()) for kind in ("spec", "erratum", "security")}
+        return TestEvidence(f"tests/test_x.py::{name}", platform, **named, ran=tuple(ran))
+
+
+@pytest.fixture
+def run_of(small: SmallProject) -> Run:
+    return Run(small)
+
+
+TESTS = """\
+import pytest
+
+@pytest.mark.spec("CONNECT-1")
+@pytest.mark.security("SEC-B-1")
+def test_one(): ...
+
+@pytest.mark.spec("CONNECT-2")
+@pytest.mark.erratum("E-SIZE")
+def test_two(): ...
+"""
+
+
+@pytest.fixture
+def tested(small: SmallProject, run_of: Run) -> tuple[SmallProject, Path]:
+    """Make the small project with tests, and a whole run in which all of them reached what they name."""
+    small.write("tests/test_x.py", TESTS)
+    one = run_of.test("test_one", ["refimpl/connect.py:10"], spec=("CONNECT-1",), security=("SEC-B-1",))
+    two = run_of.test("test_two[a]", ["refimpl/connect.py:1"], spec=("CONNECT-2",), erratum=("E-SIZE",))
+    return small, run_of(one, two)

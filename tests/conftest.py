@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from refimpl.store.client import StoreClient
@@ -21,6 +22,10 @@ from refimpl.testing.running_store import running_store
 XENSTORED = Path("/usr/lib/xen-4.17/bin/xenstored")
 STAND_IN_FOR_XEN = Path(__file__).parent / "shm" / "store" / "xenstored_without_xen.c"
 PATIENCE = 30.0
+
+# How long an example takes says how busy the machine is, nothing else: pytest-timeout bounds the test.
+hypothesis.settings.register_profile("refimpl", deadline=None)
+hypothesis.settings.load_profile("refimpl")
 
 #: The port by which the stand-in tells xenstored that a domain died.
 DEATHS = 60000

@@ -154,7 +154,7 @@ class IndexesPage:
         if len(refs) != page_count(ring_order):  # IDXPAGE-3
             raise Misuse(f"ring_order {ring_order} goes with {page_count(ring_order)} refs, not {len(refs)}")
         start = self.layout.ref
-        self.words[start : start + len(refs)] = memoryview(struct.pack(f"={len(refs)}I", *refs)).cast("I")
+        self.words[start : start + len(refs)] = memoryview(struct.pack(f"={len(refs)}I", *refs)).cast("I")  # IDX-4
         self.words[self.layout.ring_order] = ring_order
 
     def read_ring_description(

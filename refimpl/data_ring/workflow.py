@@ -128,7 +128,7 @@ class Producer(_End):
         free = self._look()
         if not free:
             return ()
-        start = self._prod & self._mask  # WORKFLOW-1, WORKFLOW-6
+        start = self._prod & self._mask  # WORKFLOW-1, WORKFLOW-6, IDX-7
         end = start + free
         if end <= self._size:
             return (self._array[start:end],)
@@ -147,7 +147,7 @@ class Producer(_End):
         old_prod = self._prod
         self._prod = prod = (old_prod + count) & INDEX_MASK
         self._write_fence()
-        self._words[self._prod_word] = prod  # WORKFLOW-7
+        self._words[self._prod_word] = prod  # WORKFLOW-7, IDXPAGE-10, IDXPAGE-12
         self._full_fence()
         return bool(self._words[self._cons_word] == old_prod)  # WORKFLOW-8, NORING-5
 
@@ -161,7 +161,7 @@ class Producer(_End):
             return 0, False
         array, start, count = self._array, self._prod & self._mask, len(data)
         if count <= free and start + count <= self._size:
-            array[start : start + count] = data
+            array[start : start + count] = data  # NORING-3
             return count, self.produced(count)
         count, source = min(count, free), memoryview(data)
         before_wrap = min(count, self._size - start)
@@ -240,7 +240,7 @@ class Consumer(_End):
         available = self._look()
         if not available:
             return ()
-        start = self._cons & self._mask  # WORKFLOW-1, WORKFLOW-11
+        start = self._cons & self._mask  # WORKFLOW-1, WORKFLOW-11, IDX-7
         end = start + available
         if end <= self._size:
             return (self._array[start:end],)
@@ -270,7 +270,7 @@ class Consumer(_End):
             return False
         self._published = cons
         self._full_fence()
-        self._words[self._cons_word] = cons  # WORKFLOW-11
+        self._words[self._cons_word] = cons  # WORKFLOW-11, IDXPAGE-11, IDXPAGE-13
         self._full_fence()
         if self._always:
             return True  # WORKFLOW-12
@@ -344,13 +344,14 @@ def frontend_ends(
     notify_consumer: NotifyConsumer = NotifyConsumer.FULL_ONLY,
 ) -> tuple[Consumer, Producer]:
     """Return the frontend's two ends: the consumer of ``in`` and the producer of ``out``. Raises PeerViolation."""
-    at, rule = page.layout, notify_consumer
-    in_words, out_words = (page.words, at.in_prod, at.in_cons), (page.words, at.out_prod, at.out_cons)
+    at, words, rule = page.layout, page.words, notify_consumer
     in_array, out_array = split(ring_memory)
     with in_array, out_array:
-        consumer = Consumer(in_array, *in_words, fences, peer, notify_consumer=rule, name="in")  # IDXPAGE-8
+        in_place = (in_array, words, at.in_prod, at.in_cons, fences, peer)
+        out_place = (out_array, words, at.out_prod, at.out_cons, fences, peer)
+        consumer = Consumer(*in_place, notify_consumer=rule, name="in")  # IDXPAGE-8, NORING-2
         try:
-            return consumer, Producer(out_array, *out_words, fences, peer, name="out")  # IDXPAGE-9
+            return consumer, Producer(*out_place, name="out")  # IDXPAGE-9, NORING-2
         except PeerViolation:
             consumer.release()
             raise
@@ -365,15 +366,14 @@ def backend_ends(
     notify_consumer: NotifyConsumer = NotifyConsumer.FULL_ONLY,
 ) -> tuple[Producer, Consumer]:
     """Return the backend's two ends: the producer of ``in`` and the consumer of ``out``. Raises PeerViolation."""
-    at, rule = page.layout, notify_consumer
-    in_words, out_words = (page.words, at.in_prod, at.in_cons), (page.words, at.out_prod, at.out_cons)
+    at, words, rule = page.layout, page.words, notify_consumer
     in_array, out_array = split(ring_memory)
     with in_array, out_array:
-        producer = Producer(in_array, *in_words, fences, peer, name="in")  # IDXPAGE-8
+        in_place = (in_array, words, at.in_prod, at.in_cons, fences, peer)
+        out_place = (out_array, words, at.out_prod, at.out_cons, fences, peer)
+        producer = Producer(*in_place, name="in")  # IDXPAGE-8, NORING-2
         try:
-            return producer, Consumer(
-                out_array, *out_words, fences, peer, notify_consumer=rule, name="out"
-            )  # IDXPAGE-9
+            return producer, Consumer(*out_place, notify_consumer=rule, name="out")  # IDXPAGE-9, NORING-2
         except PeerViolation:
             producer.release()
             raise

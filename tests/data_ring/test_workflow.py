@@ -184,7 +184,7 @@ def test_unconsumed_bytes_are_counted_as_the_header_does(
         assert sum(map(len, producer.writable())) == size - queued
 
 
-@pytest.mark.spec("WORKFLOW-1", "WORKFLOW-6", "WORKFLOW-11")
+@pytest.mark.spec("WORKFLOW-1", "WORKFLOW-6", "WORKFLOW-11", "IDX-7")
 @pytest.mark.parametrize("start", [5, 2**32 - 3])
 def test_views_wrap_at_the_end_of_the_array(start: int) -> None:
     array, _, producer, consumer = make_ends(8, start)

@@ -225,6 +225,15 @@ def test_a_waiting_guest_that_hangs_up_is_let_go(guest_and_silent_watcher):
         loop.turn(30)
 
 
+def test_a_waiting_guest_may_die(guest_and_silent_watcher):
+    loop, guest, silent = guest_and_silent_watcher
+    keep_writing(loop, guest)
+    assert 0 in loop.server._connections.values()
+    loop.server.release(1)
+    assert received(guest) == (b"", True)
+    assert received(silent)[0]
+
+
 @pytest.mark.parametrize("domid", [0, 1])
 def test_a_flood_does_not_keep_others_waiting(loop, domid):
     loop = loop()

@@ -83,7 +83,7 @@ class Carried:
     def views(self, count: int) -> None:
         views = self.ends.producer.writable()
         assert sum(map(len, views)) == self.free()
-        assert len(views) == 2 or self.free() <= self.size
+        assert len(views) <= 2 and all(map(len, views))
         data = self._data(min(count, self.free()))
         fill(views, data)
         self._produced(data, self.ends.producer.produced(len(data)))
@@ -97,6 +97,7 @@ class Carried:
     def take(self, count: int) -> None:
         views = self.ends.consumer.readable()
         assert joined(views) == self.waiting
+        assert len(views) <= 2 and all(map(len, views))
         count = min(count, len(self.waiting))
         self._consumed(count, self.ends.consumer.consumed(count))
 

@@ -121,7 +121,7 @@ class Calls:
             self._free_req_ids.pop()
             self._in_flight[req_id] = call
             self._deferred += is_deferrable
-            must_notify = self._ring.push_request(request.to_bytes())
+            must_notify = self._ring.push_request(request.to_bytes())  # RAT-1
             if must_notify:
                 device.platform.notify(self.port)  # RING-12
         device.tally.add_command(request.cmd, notified=must_notify)

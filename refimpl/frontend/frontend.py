@@ -31,6 +31,8 @@ class Frontend:
 
     Any number of threads may use it and its sockets. When the backend closes or vanishes, all of them raise
     :class:`~refimpl.errors.DeviceGone`; open the device again once there is a backend.
+
+    The backend's domain sees and can change every byte: where it is not trusted, speak TLS above (SEC-F-15).
     """
 
     def __init__(self, platform: Platform, device_id: int, options: Options) -> None:

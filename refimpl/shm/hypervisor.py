@@ -15,6 +15,8 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Protocol
 
+import posix_ipc
+
 from refimpl.errors import RefimplError
 from refimpl.platform import PAGE_SIZE
 from refimpl.shm.control import Message, NotAMessage, close_all, receive_message, send_message
@@ -190,9 +192,9 @@ class Hypervisor:
         domid, incarnation = self._lives.give(wanted)
         try:
             domain = Incarnation(domid, incarnation, descriptors[0], self.run)
-        except BaseException:
+        except (OSError, posix_ipc.Error) as error:
             self._lives.end(domid)
-            raise
+            raise Refused(f"no semaphore for it: {error}") from error
         descriptors.clear()
         self._domains[domid] = caller.domain = domain
         self._selector.register(domain.process, selectors.EVENT_READ, partial(self._on_death, domain))
@@ -216,7 +218,7 @@ class Hypervisor:
             try:
                 self._store.listen(domain.domid, path)
                 self._store.introduce(domain.domid)
-            except OSError as error:
+            except (OSError, RefimplError) as error:
                 self._end(domain)
                 raise Refused(f"xenstore cannot serve it: {error}") from error
         return {"store": path}, ()

@@ -76,14 +76,18 @@ def check_machine() -> None:
 
 def create_segment(name: str, size_bytes: int) -> tuple[int, int]:
     """Create a sparse segment that has no name any more; return a descriptor to write it and one to read it only."""
+    descriptors: list[int] = []
     try:
-        segment = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=size_bytes)
+        descriptors.append(posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=size_bytes).fd)
         try:
-            return segment.fd, posix_ipc.SharedMemory(name, read_only=True).fd
+            descriptors.append(posix_ipc.SharedMemory(name, read_only=True).fd)
         finally:
             posix_ipc.unlink_shared_memory(name)
     except OSError as error:
-        raise LimitReached("shared memory", None, f"creating {size_bytes} sparse bytes: {error.strerror}") from error
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise LimitReached("shared memory", None, f"creating {size_bytes} sparse bytes: {error}") from error
+    return descriptors[0], descriptors[1]
 
 
 def reserve(descriptor: int, offset: int, size_bytes: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from refimpl.testing import CHECKS, Skipped, stress_event_channels, stress_grants
@@ -16,6 +18,8 @@ def factory(request):
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_shm_conforms(factory, check) -> None:
+    if check.name == "fork.fork-during-calls-in-other-threads" and sys.gettrace() is not None:
+        pytest.skip("coverage traces with a lock that a forked child finds locked for ever")
     try:
         check.run(factory)
     except Skipped as reason:

@@ -126,6 +126,20 @@ def test_arena_in_pieces_is_granted_all_the_same(run) -> None:
     guest.grant(0, 1)
 
 
+def test_grant_that_cannot_be_viewed_takes_no_pages(pair, monkeypatch) -> None:
+    _, guest = pair
+    free = guest._domain.arena.free_page_count
+
+    def no_room(_: object) -> None:
+        raise LimitReached("address space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guest._domain.arena, "view", no_room)
+        with pytest.raises(LimitReached):
+            guest.grant(0, 4)
+    assert guest._domain.arena.free_page_count == free
+
+
 def test_without_a_hypervisor_known_peers_are_enough(run) -> None:
     backend, guest = run.join(0), run.join()
     known = guest.grant(0, 2)

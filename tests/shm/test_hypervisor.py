@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import posix_ipc
 import pytest
 
 from refimpl.errors import DomainClosed, PermissionRefused, PlatformUnavailable, StoreLost
 from refimpl.platform import PAGE_SIZE
-from refimpl.shm import Host, ShmPlatform, control
+from refimpl.shm import Host, ShmPlatform, control, hypervisor
 from refimpl.shm.control import Message, receive_message, send_message
 from refimpl.shm.names import object_name
 from refimpl.shm.segments import TABLES, create_segment
@@ -227,6 +229,36 @@ def test_guest_is_known_to_xenstore_while_it_lives(run) -> None:
     guest.close()
     assert not tools.store.is_introduced(guest.domid)
     assert not (run.directory / f"{guest.domid}.socket").exists()
+
+
+def test_no_semaphore_for_a_domain_is_a_refusal(run, monkeypatch) -> None:
+    for error in (OSError(errno.ENOSPC, "No space left on device"), posix_ipc.ExistentialError("it exists")):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(hypervisor, "Incarnation", fail)
+            with pytest.raises(PermissionRefused, match="no semaphore for it"):
+                run.join(7)
+    run.join(7)
+
+
+def test_domain_that_xenstore_cannot_serve_is_refused(run, names) -> None:
+    (run.directory / "7.socket").mkdir()
+    with pytest.raises(PermissionRefused, match="xenstore cannot serve it"):
+        run.join(7)
+    assert names(run.id) == [f"pvcalls-{run.id}-anchor"]
+    (run.directory / "7.socket").rmdir()
+    run.join(7)
+
+
+def test_death_not_noticed_yet_does_not_keep_a_domid(run, process, monkeypatch) -> None:
+    monkeypatch.setattr(hypervisor.Hypervisor, "_on_death", lambda *_: None)
+    process.run("from refimpl.shm import ShmPlatform")
+    process.run(f"platform = ShmPlatform.join({str(run.directory)!r}, domid=7, arena_pages=64)")
+    process.kill()
+    assert run.join(7).domid == 7
 
 
 def test_domain_0_is_always_known_to_xenstore(run) -> None:

@@ -7,6 +7,7 @@ import mmap
 import os
 import secrets
 import sys
+from pathlib import Path
 
 import posix_ipc
 import pytest
@@ -69,6 +70,32 @@ def test_name_that_is_taken_is_not_opened(names) -> None:
         taken.unlink()
 
 
+@pytest.mark.parametrize("failing", [1, 2])
+def test_no_descriptor_left_is_a_limit_and_leaves_nothing(monkeypatch, names, failing) -> None:
+    run = secrets.token_hex(4)
+    real = posix_ipc.SharedMemory
+    calls = []
+
+    def open_or_fail(*arguments: object, **options: object) -> object:
+        calls.append(arguments)
+        if len(calls) == failing:
+            raise OSError("This process already has the maximum number of files open")
+        return real(*arguments, **options)
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(posix_ipc, "SharedMemory", open_or_fail)
+    with pytest.raises(LimitReached, match="maximum number of files"):
+        segments.create_segment(object_name(run, "1a"), PAGE_SIZE)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert names(run) == []
+
+
+def test_no_address_space_is_a_limit(segment) -> None:
+    os.ftruncate(segment[0], 1 << 62)  # more than any processor can address
+    with pytest.raises(LimitReached, match="address space"):
+        segments.map_segment(segment[0], 1 << 62, writable=True)
+
+
 def test_reserved_pages_are_backed(segment) -> None:
     segments.reserve(segment[0], PAGE_SIZE, PAGE_SIZE)
     assert os.fstat(segment[0]).st_blocks * 512 == PAGE_SIZE
@@ -109,6 +136,7 @@ def test_only_shared_memory_of_the_size_is_a_segment(segment, tmp_path) -> None:
         (sys, "platform", "darwin", "needs Linux, and this is darwin"),
         (mmap, "PAGESIZE", 16384, "needs pages of 4096 bytes, not of 16384"),
         (sys, "maxsize", 2**31 - 1, "64-bit"),
+        (segments, "SHM_DIRECTORY", Path("/dev/null"), "mount a tmpfs there"),
     ],
 )
 def test_another_machine_is_said_in_one_line(monkeypatch, module, attribute, value, words) -> None:

@@ -66,7 +66,7 @@ def test_anything_else_is_no_message_and_leaves_no_descriptor(pair, data) -> Non
             pair[0].shutdown(socket.SHUT_WR)
         with pytest.raises(NotAMessage):
             receive_message(pair[1])
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_too_many_descriptors_are_no_message(pair) -> None:
@@ -75,7 +75,7 @@ def test_too_many_descriptors_are_no_message(pair) -> None:
         socket.send_fds(pair[0], [b"{}"], [null.fileno()] * 5)
         with pytest.raises(NotAMessage):
             receive_message(pair[1])
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_no_run_is_said_in_one_line(run_directory) -> None:

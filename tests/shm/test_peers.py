@@ -48,7 +48,7 @@ def test_peer_that_cut_its_segments_short_is_none(run, pair) -> None:
     liar.run("import os; os.ftruncate(platform._domain.arena.descriptor, 4096)")
     before = descriptors()
     assert one._peers.get(liar.run("platform.domid")) is None
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 def test_peer_that_dies_while_it_is_asked_for_is_none(pair, monkeypatch) -> None:
@@ -61,7 +61,7 @@ def test_peer_that_dies_while_it_is_asked_for_is_none(pair, monkeypatch) -> None
     with monkeypatch.context() as patch:
         patch.setattr(posix_ipc, "Semaphore", gone)
         assert one._peers.get(other.domid) is None
-    assert descriptors() == before
+    assert descriptors() <= before
     call = one._domain.control.call
     with monkeypatch.context() as patch:
         patch.setattr(one._domain.control, "call", lambda message: call({"call": "peer", "domid": 77}))
@@ -80,6 +80,6 @@ def test_no_room_for_a_peer_is_a_limit_and_passes(pair, monkeypatch) -> None:
         patch.setattr(peers, "map_segment", no_room)
         with pytest.raises(LimitReached):
             one._peers.get(other.domid)
-    assert descriptors() == before
+    assert descriptors() <= before
     grant = other.grant(0, 1)
     assert len(one.map(1, grant.refs).memory) == PAGE_SIZE

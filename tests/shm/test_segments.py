@@ -86,7 +86,7 @@ def test_no_descriptor_left_is_a_limit_and_leaves_nothing(monkeypatch, names, fa
     monkeypatch.setattr(posix_ipc, "SharedMemory", open_or_fail)
     with pytest.raises(LimitReached, match="maximum number of files"):
         segments.create_segment(object_name(run, "1a"), PAGE_SIZE)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
     assert names(run) == []
 
 

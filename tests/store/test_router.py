@@ -105,9 +105,9 @@ def test_a_server_that_takes_nothing_is_lost_too(play) -> None:
 def test_requests_larger_than_the_socket_takes_at_once_arrive_whole(play) -> None:
     client = play()
     value = bytes(range(256)) * 15
-    calls = [client.start(client.store.write, "/a", value) for _ in range(60)]
-    for _ in calls:
-        request = client.server.expect(Operation.WRITE)
+    calls = [client.start(client.store.write, "/a", value) for _ in range(64)]
+    requests = [client.server.expect(Operation.WRITE) for _ in calls]  # None is answered before all are here.
+    for request in requests:
         assert request.payload == b"/a\0" + value
         client.server.answer(request)
     for call in calls:

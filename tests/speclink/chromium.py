@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +17,15 @@ from typing import Any, Self
 
 PACKAGE = "chromium"
 _PATIENCE = 60.0
+# The browser reads its commands from descriptor 3 and answers on 4; the pipes may have these very numbers, crossed.
+_REDIRECT = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 20) for number in sys.argv[1:3]]
+for end, number in zip(ends, (3, 4)):
+    os.dup2(end, number)
+    os.close(end)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
 _OPTIONS = (
     "--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
     "--no-first-run", "--hide-scrollbars",
@@ -29,7 +39,7 @@ class Chromium:
         self._profile = tempfile.mkdtemp(prefix="refimpl-chromium-")
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
-        redirected = ["/bin/sh", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "sh"]
+        redirected = [sys.executable, "-c", _REDIRECT, str(to_browser), str(from_browser)]
         self._process = subprocess.Popen(
             [*redirected, PACKAGE, *_OPTIONS, f"--user-data-dir={self._profile}", "about:blank"],
             pass_fds=(to_browser, from_browser),

@@ -22,6 +22,8 @@ from refimpl.speclink.page.state_drawing import state_machine
 from refimpl.xenstore.state_machine import BACKEND, FRONTEND
 
 _ROW = 16
+#: Members of fewer bytes have no room for their name beside their offset.
+_READABLE = 3
 _LAYOUTS = {
     "commands_ring": (RING_PAGE, Response.LAYOUT),
     "socket": (SocketRequest.LAYOUT,),
@@ -73,7 +75,7 @@ def _cells(layout: Layout) -> Iterator[str]:
         label = "" if is_padding else name
         for at, count, is_long in _pieces(offset, size):
             column = at % _ROW + 1
-            kind = " padding" if is_padding else ""
+            kind = " padding" if is_padding else " tight" if count < _READABLE else ""
             extent = f" <small>{count} bytes</small>" if is_long else ""
             title = f"{name or 'padding'}: {size} bytes at {offset}"
             yield (

@@ -208,6 +208,19 @@ def test_write_takes_any_bytes_around_the_end(kind: Callable[[bytes], bytes]) ->
     assert bytes(array) == b"cdefghab"
 
 
+@pytest.mark.parametrize("size", range(10))
+@pytest.mark.parametrize("kind", [bytearray, lambda data: memoryview(bytearray(data))])
+def test_reading_around_the_end_fills_a_buffer_of_any_size(
+    kind: Callable[[bytes], bytearray | memoryview], size: int
+) -> None:
+    _, _, producer, consumer = make_ends(8, 6)
+    producer.write(b"abcdefg")
+    buffer = kind(b"." * size)
+    assert consumer.read_into(buffer) == (min(size, 7), False)
+    assert bytes(buffer) == b"abcdefg.."[:size]
+    assert consumer.read(9)[0] == b"abcdefg"[size:]
+
+
 # ---------------------------------------------------------------------------------------- publication, notification
 
 

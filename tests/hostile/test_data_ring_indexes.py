@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refimpl.data_ring.workflow import Consumer, Producer
-from refimpl.errors import PeerViolation
+from refimpl.errors import Misuse, PeerViolation
 from refimpl.fence import fences
 
 PROD, CONS = 0, 1
@@ -128,6 +128,8 @@ def test_impossible_indexes_are_named(start: int) -> None:
                 look()
             assert (caught.value.requirement, caught.value.field) == ("WORKFLOW-14", "out_cons")
             assert (caught.value.value, caught.value.peer) == (lie, 5)
+        with pytest.raises(Misuse, match="0 were free"):
+            producer.produced(1)
     words[CONS] = start
     for ahead in (17, 2**31, 2**32 - 1):
         words[PROD] = lie = (start + ahead) % 2**32

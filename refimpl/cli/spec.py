@@ -219,15 +219,14 @@ def coverage(project: Project, write: bool) -> None:
     """Show, or write, the state of every requirement, one line each."""
     from refimpl.speclink import coverage_file
 
-    if project.findings:
-        _print_findings(project)
+    text = coverage_file.render(project)
+    _print_findings(project)
     if not write:
-        click.echo(coverage_file.render(project), nl=False)
+        click.echo(text, nl=False)
         return
     if not project.has_whole_run:
         raise click.UsageError("no up-to-date run of all tests is at hand: pytest --evidence build/evidence/shm.json")
     changed = coverage_file.write(project)
-    _print_findings(project)
     click.echo(f"{coverage_file.FILE} {'written' if changed else 'is as it was'}")
 
 

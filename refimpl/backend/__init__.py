@@ -12,6 +12,7 @@ from refimpl.backend.backend import Backend
 from refimpl.backend.guest import Settings, Statistics
 from refimpl.backend.limits import Limits
 from refimpl.backend.observer import Observer
-from refimpl.backend.policy import Policy, Rule
+from refimpl.backend.policy import Decision, Policy
+from refimpl.backend.rules import Call, Rule
 
-__all__ = ["Backend", "Limits", "Observer", "Policy", "Rule", "Settings", "Statistics"]
+__all__ = ["Backend", "Call", "Decision", "Limits", "Observer", "Policy", "Rule", "Settings", "Statistics"]

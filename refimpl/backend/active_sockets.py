@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 def _connect_socket(dispatcher: Dispatcher, command: PendingCommand, step: Any) -> Any:
     entry: SocketEntry = step.entry
-    dispatcher.guest.check_policy("connect", step.address)
     dispatcher.guest.begin_connect()
     command.undo.callback(_forget_connection, entry)
     entry.state = SocketState.CONNECTING
@@ -122,6 +121,8 @@ def _start_data_ring(dispatcher: Dispatcher, _: PendingCommand, step: Any) -> No
         raise CommandRefused(ErrorNumber.EINVAL, str(violation)) from None  # E-IDXINIT
     network.set_stream_options(entry.system_socket)
     entry.connection = Connection(guest, entry.system_socket, entry.indexes_page, ends, entry.port)
+    if guest.byte_rate is not None:
+        entry.connection.pace(guest.byte_rate)
     entry.state = SocketState.CONNECTED  # IDX-1
     guest.sockets.add(entry)  # ACCEPT-8
     guest.attach(entry.port, entry.connection.on_event)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 
 from refimpl.backend.device import Device
 from refimpl.backend.guest import Services, Settings, Statistics
 from refimpl.backend.loop import EventLoop
+from refimpl.backend.policy import Policy
 from refimpl.backend.upcalls import Upcalls
 from refimpl.errors import StoreError, StoreLost, StoreNoEntry
 from refimpl.platform import Platform, Watch
@@ -62,6 +64,20 @@ class Backend:
         self._loop.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+
+    def call(self, callback: Callable[[], None]) -> None:
+        """Call once in the backend's own thread, while it serves; safe in any thread or signal handler."""
+        self._loop.call_from_thread(callback)
+
+    def set_policy(self, policy: Policy) -> None:
+        """Go by another policy from the next call on, in the backend's own thread (:meth:`call`).
+
+        Connections go on; a guest that is above a new limit keeps what it has, and gets no more.
+        """
+        self._services.settings.policy = policy
+        for device in self._devices.values():
+            if device.channel is not None:
+                device.channel.guest.take_policy()
 
     def statistics(self) -> dict[int, Statistics]:
         """Return what crossed, by the guest's domid; exact once the backend has stopped."""

@@ -9,12 +9,14 @@ Spec: Indexes Page and Data ring, the backend's part.
 
 from __future__ import annotations
 
+import functools
 import select
 import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from refimpl.backend import network
+from refimpl.backend.byte_rate import ByteRate, PacedConsumer, PacedProducer
 from refimpl.backend.loop import SOCKET_EVENTS, Timer
 from refimpl.commands.error_numbers import ErrorNumber, to_wire
 from refimpl.data_ring.indexes_page import IndexesPage
@@ -47,7 +49,9 @@ class Connection:
         self._loop = guest.loop
         self._socket = system_socket
         self._page = page
-        self._in_ring, self._out_ring = ends
+        self._in_ring: Producer | PacedProducer = ends[0]
+        self._out_ring: Consumer | PacedConsumer = ends[1]
+        self._ends = ends
         self._port = port
         self._is_readable = self._is_writable = True  # Not known to be otherwise: the first look tells.
         self._peer_ended = False
@@ -60,12 +64,28 @@ class Connection:
         self._on_drained: Callable[[], None] | None = None
         #: The violation that ended it, if one did.
         self.violation: PeerViolation | None = None
-        self.bytes_in = self.bytes_out = 0
+        self.bytes_in = self.bytes_out = self.notifications_sent = 0
 
     def start(self) -> None:
         """Let data flow, and look at once: for what TCP brought before, and what ``out`` holds already."""
         self._loop.watch(self._socket.fileno(), SOCKET_EVENTS, self._on_socket)
         self.on_event()  # E-ACC-PREDATA
+
+    def pace(self, rate: ByteRate | None) -> None:
+        """Move no more bytes than the rate allows, from now on; None for as many as can be."""
+        self._in_ring, self._out_ring = self._ends
+        if rate is not None:
+            self._in_ring = PacedProducer(self._ends[0], rate, functools.partial(self._take_turn, select.EPOLLIN))
+            self._out_ring = PacedConsumer(self._ends[1], rate, functools.partial(self._take_turn, select.EPOLLOUT))
+
+    def _take_turn(self, mask: int) -> None:
+        if not self._is_closed:
+            self._on_socket(mask)
+
+    def fill(self) -> tuple[int, int, int]:
+        """Return how many bytes ``in`` and ``out`` hold, and the size of either. Raises PeerViolation."""
+        in_end, out_end = self._ends
+        return in_end.unconsumed, out_end.available, in_end.size
 
     def on_event(self) -> bool:
         """Look at both rings after an event; returns whether there was anything to do."""
@@ -123,9 +143,9 @@ class Connection:
                 self._is_writable = False  # An edge comes when TCP takes more.
                 break
         else:
-            self._loop.call_soon(self._continue)
+            self._loop.call_soon(self.resume)
         if must_notify | ring.publish():
-            self._guest.notify(self._port)  # WORKFLOW-12 (E-CONSNOTIFY)
+            self._notify()  # WORKFLOW-12 (E-CONSNOTIFY)
         if self._on_drained is not None:
             self._look_whether_drained()
 
@@ -155,11 +175,16 @@ class Connection:
                 self._is_readable = False  # Nothing left, and an edge comes with more.
                 break
         else:
-            self._loop.call_soon(self._continue)
+            self._loop.call_soon(self.resume)
         if must_notify:
-            self._guest.notify(self._port)  # WORKFLOW-8
+            self._notify()  # WORKFLOW-8
 
-    def _continue(self) -> None:
+    def _notify(self) -> None:
+        self.notifications_sent += 1
+        self._guest.platform.notify(self._port)
+
+    def resume(self) -> None:
+        """Go on where bytes may be left that no event will tell of."""
         if not self._is_closed:
             self.on_event()
 
@@ -188,7 +213,7 @@ class Connection:
     def _publish_in_error(self) -> None:
         self._forget_timer()
         self._page.in_error = self._in_error  # IDXPAGE-14, IDXPAGE-17, WORKFLOW-15 (E-DRAIN)
-        self._guest.notify(self._port)  # E-ERRNOTIFY
+        self._notify()  # E-ERRNOTIFY
 
     def _forget_timer(self) -> None:
         if self._held_error_timer is not None:
@@ -199,7 +224,7 @@ class Connection:
         """Writing the socket failed: said once, for good; what is in ``out`` stays there."""
         self._out_error = error
         self._page.out_error = error  # IDXPAGE-14, IDXPAGE-15, WORKFLOW-15 (E-OUTERR)
-        self._guest.notify(self._port)  # E-ERRNOTIFY
+        self._notify()  # E-ERRNOTIFY
 
     def _stop_for(self, violation: PeerViolation) -> None:
         """The frontend's indexes are impossible: stop this socket, keep the device."""
@@ -208,7 +233,7 @@ class Connection:
         self._page.in_error = self._page.out_error = ErrorNumber.EIO  # E-IDXBAD, SEC-B-11
         self._stop()
         network.reset(self._socket)
-        self._guest.notify(self._port)
+        self._notify()
 
     def drain(self, done: Callable[[], None]) -> None:
         """Send what ``out`` holds now, then call ``done()`` once, also when it can't be sent; never if closed first."""
@@ -248,3 +273,4 @@ class Connection:
         self._out_ring.release()
         self._guest.statistics.bytes_in += self.bytes_in
         self._guest.statistics.bytes_out += self.bytes_out
+        self._guest.statistics.notifications_sent += self.notifications_sent

@@ -116,7 +116,8 @@ class Device:
         self._disconnect()
         self.state = XenbusState.CLOSING
         if was_connected:  # E-BCLOSE: the frontend has some time to close too.
-            seconds = self._services.settings.limits.closing_seconds
+            settings = self._services.settings
+            seconds = settings.policy.limits_of(self.guest_id, settings.limits).closing_seconds
             self._deadline = self._services.loop.call_later(seconds, self._close_alone)
         else:
             self._go(XenbusState.CLOSED)

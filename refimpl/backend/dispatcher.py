@@ -10,15 +10,18 @@ Spec: Commands Ring, the backend's part.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 from refimpl.backend import active_sockets, passive_sockets
 from refimpl.backend.guest import Guest
+from refimpl.backend.policy import ALLOWED, Decision
 from refimpl.backend.sockets import new_entry
 from refimpl.backend.waiting import WAITING
 from refimpl.commands import expanding, steps
+from refimpl.commands.address_format import SOCKADDR_IN_SIZE_BYTES, InternetAddress
 from refimpl.commands.error_numbers import ErrorNumber
 from refimpl.commands.message import Response
 from refimpl.errors import CommandRefused
@@ -36,6 +39,11 @@ class PendingCommand:
         #: While it waits: takes it off whatever it waits for.
         self.cancel: Callable[[], None] | None = None
 
+    def rewrite(self, address: InternetAddress) -> None:
+        """Carry it out, of which nothing is done yet, with another address; the request itself stays the guest's."""
+        changed = dataclasses.replace(self.request, addr=address.to_bytes(), len=SOCKADDR_IN_SIZE_BYTES)
+        self.steps = expanding.COMMANDS[changed.cmd][1](changed)
+
 
 class Dispatcher:
     """Carries out one guest's commands; ``respond(response)`` puts an answer on the commands ring."""
@@ -50,10 +58,23 @@ class Dispatcher:
         """Begin to carry out a request, given its private 64 bytes."""
         command = PendingCommand(slot)
         self._pending[command] = None
-        self.guest.statistics.commands[expanding.command_name(command.request.cmd)] += 1
+        name = expanding.command_name(command.request.cmd)
+        self.guest.statistics.commands[name] += 1
         if self.guest.observer is not None:
             self.guest.observer.request_taken(self.guest.domid, command.request)
-        self._advance(command, None)
+        decision = self.guest.decide(name, command.request)
+        if decision is not ALLOWED:
+            self._heed(command, decision)
+        if command in self._pending:
+            self._advance(command, None)
+
+    def _heed(self, command: PendingCommand, decision: Decision) -> None:
+        if self.guest.observer is not None:
+            self.guest.observer.decided(self.guest.domid, command.request, decision)
+        if decision.error_number is not None:
+            self._fail(command, CommandRefused(decision.error_number, decision.why))  # RAT-4, SEC-B-15
+        elif decision.address is not None:
+            command.rewrite(decision.address)
 
     def _advance(self, command: PendingCommand, result: Any) -> None:
         observer = self.guest.observer

@@ -8,11 +8,14 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from refimpl.backend.byte_rate import ByteRate
 from refimpl.backend.limits import Limits
 from refimpl.backend.loop import EventLoop
 from refimpl.backend.observer import Observer
-from refimpl.backend.policy import Policy
+from refimpl.backend.policy import ALLOWED, Decision, Policy
+from refimpl.backend.rules import CALLS_WITH_ADDRESS, Call
 from refimpl.backend.sockets import SocketEntry, SocketTable
 from refimpl.backend.upcalls import Handler, Upcalls
 from refimpl.commands.address_format import InternetAddress
@@ -78,11 +81,13 @@ class Guest:
         self.loop = services.loop
         self.platform = services.platform
         self.settings = services.settings
-        self.limits = services.settings.limits
+        self.limits = Limits()
         self.observer = services.settings.observer
         self.sockets = SocketTable(self.limits)
         self.statistics = Statistics()
+        self.byte_rate: ByteRate | None = None
         self._pending_connects = 0
+        self.take_policy()
 
     def current_statistics(self) -> Statistics:
         """Return the totals with those of the connections there are now."""
@@ -92,6 +97,7 @@ class Guest:
             if entry.connection is not None:
                 total.bytes_in += entry.connection.bytes_in
                 total.bytes_out += entry.connection.bytes_out
+                total.notifications_sent += entry.connection.notifications_sent
         return total
 
     def map(self, refs: Sequence[int]) -> MappedPages:
@@ -126,14 +132,39 @@ class Guest:
         self.statistics.notifications_sent += 1
         self.platform.notify(port)
 
-    def check_policy(self, call: str, address: InternetAddress) -> None:
-        """Raise CommandRefused(EACCES) unless the guest may do this."""
-        self.settings.policy.check(call, address, guest_listens_on=self.services.listeners.__contains__)
+    def take_policy(self) -> None:
+        """Go by the limits of the policy there is now; what the guest has already, it keeps."""
+        limits = self.settings.policy.limits_of(self.domid, self.settings.limits)
+        self.limits = self.sockets.limits = limits  # SEC-B-6, SEC-B-24
+        former = self.byte_rate.bytes_per_second if self.byte_rate is not None else None
+        if limits.bytes_per_second != former:
+            rate = limits.bytes_per_second
+            self.byte_rate = ByteRate(self.loop, rate) if rate is not None else None
+            for entry in self.sockets:
+                if entry.connection is not None:
+                    entry.connection.pace(self.byte_rate)
+                    self.loop.call_soon(entry.connection.resume)
+
+    def decide(self, name: str, request: Any) -> Decision:
+        """Return what the policy says of a request; ``name`` is its command's."""
+        policy, call_name = self.settings.policy, name.lower()
+        if not policy.may_object_to(call_name):
+            return ALLOWED
+        address = None
+        if call_name in CALLS_WITH_ADDRESS:
+            try:
+                address = InternetAddress.from_request(request.addr, request.len)  # SEC-B-12
+            except CommandRefused:
+                pass  # The command itself says what is wrong with it.
+        call = Call(self.domid, call_name, address, request)
+        return policy.decide(call, guest_listens_on=self.services.listeners.__contains__)
 
     def begin_connect(self) -> None:
         """Count a connect under way. Raises CommandRefused at the guest's limit."""
         if self._pending_connects >= self.limits.pending_connects:
-            raise CommandRefused(ErrorNumber.ENOBUFS, "too many connects are under way")  # SEC-B-6, SEC-B-24
+            raise CommandRefused(
+                ErrorNumber.ENOBUFS, f"{self._pending_connects} connects are under way, the limit"
+            )  # SEC-B-6, SEC-B-24
         self._pending_connects += 1
 
     def end_connect(self) -> None:

@@ -16,6 +16,8 @@ class Limits:
     pending_accepts: int = 8
     backlog: int = 128
     connect_seconds: float = 75.0
+    #: What all of a guest's sockets move together, in both directions; None for as much as they can.
+    bytes_per_second: int | None = None
     #: How long RELEASE goes on sending what is in ``out``.
     drain_seconds: float = 10.0
     #: How long a frontend may take to close after the toolstack removes its device.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from refimpl.backend.policy import Decision
 from refimpl.commands.steps import Step
 from refimpl.xenstore.state_machine import XenbusState
 
@@ -23,6 +24,9 @@ class Observer:
 
     def request_taken(self, guest: int, request: Any) -> None:
         """A request was taken off the commands ring and decoded."""
+
+    def decided(self, guest: int, request: Any, decision: Decision) -> None:
+        """A rule of the policy speaks of the request; nothing of it is done yet. Not called where none does."""
 
     def step_begun(self, guest: int, request: Any, step: Step) -> None:
         """A step of a command is about to be carried out."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 def _bind_socket(dispatcher: Dispatcher, _: PendingCommand, step: Any) -> None:
-    dispatcher.guest.check_policy("bind", step.address)
     network.bind(step.entry.system_socket, step.address)
     step.entry.state = SocketState.BOUND
 

@@ -1,121 +1,105 @@
-"""What guests may reach: rules over calls and addresses, first match wins.
+"""What guests may do: every call seen before it is carried out, and allowed, refused, or sent elsewhere.
 
-A rule is ``[CALL:]NETWORK[:PORTS]``: CALL is ``connect`` or ``bind`` (both where left out), NETWORK an IPv4 address or
-network, ``own`` for whatever stays on this host (127/8, 0.0.0.0/8, the host's own addresses), or ``any``; PORTS a TCP
-port number or a range ``1024-65535``. A rule on 127/8 also covers 0.0.0.0, which reaches the same listeners.
-
-By default a connect to this host reaches only what guests listen on, link-local destinations and binds below 1024 are
+Rules (:mod:`~refimpl.backend.rules`) stand in order and the first that matches decides. What none matches is up to the
+defaults: a connect to this host reaches only what guests listen on, link-local destinations and binds below 1024 are
 refused, and the rest is allowed.
+
+A program can decide by itself: give ``Settings`` a subclass with a :meth:`Policy.decide` of its own, and a
+:meth:`Policy.may_object_to` that says of which calls it wants to be asked.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
 
+from refimpl.backend.limits import Limits
 from refimpl.backend.network import is_own_address
+from refimpl.backend.rules import CALLS, CALLS_WITH_ADDRESS, Action, Call, Rule
 from refimpl.commands.address_format import InternetAddress
 from refimpl.commands.error_numbers import ErrorNumber
-from refimpl.errors import CommandRefused, Misuse
 
-CALLS = ("connect", "bind")
-_LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
-_THIS_HOST = ipaddress.IPv4Network("0.0.0.0/8")
 _LINK_LOCAL = ipaddress.IPv4Network("169.254.0.0/16")
-_ALL_PORTS = range(0, 65536)
+_NO_LIMITS: Mapping[int | None, Mapping[str, float]] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule; ``network`` is None for any address, ``"own"`` for this host's."""
+class Decision:
+    """What becomes of a call: allowed, refused with ``error_number``, or carried out with another ``address``.
 
-    allow: bool
-    text: str
-    calls: tuple[str, ...] = CALLS
-    network: ipaddress.IPv4Network | str | None = None
-    ports: range = _ALL_PORTS
+    ``why`` names the rule, or the default, that decided.
+    """
 
-    @classmethod
-    def parse(cls, text: str, *, allow: bool) -> Self:
-        """Read ``[CALL:]NETWORK[:PORTS]``. Raises Misuse saying what is wrong."""
-        parts = text.strip().split(":")
-        calls = (parts.pop(0),) if parts[0] in CALLS else CALLS
-        if not 1 <= len(parts) <= 2:
-            raise Misuse(f"rule {text!r} is not [connect:|bind:]NETWORK[:PORTS], as in connect:127.0.0.1:8000-8080")
-        ports = _parse_ports(text, parts[1]) if len(parts) == 2 else _ALL_PORTS
-        return cls(allow, text, calls, _parse_network(text, parts[0]), ports)
-
-    def matches(self, call: str, address: InternetAddress) -> bool:
-        """Say whether the rule speaks of this call to this address."""
-        if call not in self.calls or address.port_number not in self.ports:
-            return False
-        if self.network is None:
-            return True
-        if isinstance(self.network, str):
-            return is_own_address(address.host)
-        host = ipaddress.IPv4Address(address.host)
-        return host in self.network or (host in _THIS_HOST and self.network.overlaps(_LOOPBACK))  # SEC-B-15
+    why: str
+    error_number: ErrorNumber | None = None
+    address: InternetAddress | None = None
 
 
-def _parse_network(text: str, network: str) -> ipaddress.IPv4Network | str | None:
-    if network in ("any", "*"):
-        return None
-    if network == "own":
-        return network
-    try:
-        return ipaddress.IPv4Network(network)
-    except ValueError as error:
-        raise Misuse(f"rule {text!r}: {network!r} is no IPv4 address, network, 'own' or 'any' ({error})") from None
-
-
-def _parse_ports(text: str, ports: str) -> range:
-    first, dash, last = ports.partition("-")
-    try:
-        if not ports.isascii() or not first.isdigit() or (dash and not last.isdigit()):
-            raise ValueError
-        parsed = range(int(first), int(last if dash else first) + 1)
-    except ValueError:
-        raise Misuse(f"rule {text!r}: {ports!r} is no TCP port number or range like 1024-65535") from None
-    if not parsed or parsed[-1] > 65535:
-        raise Misuse(f"rule {text!r}: {ports!r} is not within 0-65535, lowest first")
-    return parsed
+ALLOWED = Decision("nothing denies it")
 
 
 class Policy:
-    """Ordered rules, then the defaults; a refusal is EACCES, says which rule it was, and what would allow the call."""
+    """Ordered rules, then the defaults; and the limits of each guest that are not everybody's.
 
-    def __init__(self, rules: Sequence[Rule] = (), *, allow_everything: bool = False) -> None:
+    ``limits`` has members of :class:`~refimpl.backend.limits.Limits` by guest, those of ``None`` for every guest.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule] = (),
+        *,
+        allow_everything: bool = False,
+        limits: Mapping[int | None, Mapping[str, float]] = _NO_LIMITS,
+    ) -> None:
         self.rules = tuple(rules)
         self.allow_everything = allow_everything
+        self.limits = limits
+        self._rules_of = {call: tuple(rule for rule in self.rules if call in rule.calls) for call in CALLS}
 
-    def check(
-        self, call: str, address: InternetAddress, *, guest_listens_on: Callable[[int], bool] = lambda _port: False
-    ) -> None:
-        """Raise CommandRefused(EACCES) unless the call is allowed.
+    def may_object_to(self, call: str) -> bool:
+        """Say whether a call of this name has to be decided at all: what nobody has a rule for costs nothing."""
+        return bool(self._rules_of.get(call)) or (call in CALLS_WITH_ADDRESS and not self.allow_everything)
+
+    def decide(self, call: Call, *, guest_listens_on: Callable[[int], bool] = lambda _port: False) -> Decision:
+        """Say what becomes of a call.
 
         ``guest_listens_on(port_number)`` says whether some guest of this backend listens there.
         """
-        for rule in self.rules:
-            if rule.matches(call, address):
-                if rule.allow:
-                    return
-                self._refuse(call, address, f"rule {rule.text!r} denies it")
-        if not self.allow_everything:
-            self._check_defaults(call, address, guest_listens_on)
+        for rule in self._rules_of[call.name]:
+            if rule.matches(call):
+                return _carry_out(rule, call)
+        if self.allow_everything or call.address is None:
+            return ALLOWED
+        objection = _default_objection(call, call.address, guest_listens_on)
+        if objection is None:
+            return ALLOWED
+        remedy = f"--allow {call.to_rule_text()} would allow it"
+        return Decision(f"{call}: {objection}; {remedy}", ErrorNumber.EACCES)  # RAT-4
 
-    def _check_defaults(self, call: str, address: InternetAddress, guest_listens_on: Callable[[int], bool]) -> None:
-        if call == "bind":
-            if 0 < address.port_number < 1024:  # E-PRIVPORT
-                self._refuse(call, address, "the default denies binds below 1024")
-            return
-        if ipaddress.IPv4Address(address.host) in _LINK_LOCAL:  # SEC-B-15
-            self._refuse(call, address, "the default denies link-local addresses")
-        if is_own_address(address.host) and not guest_listens_on(address.port_number):  # SEC-B-15, RAT-7
-            self._refuse(call, address, "the default denies this host's own services")
+    def limits_of(self, guest: int, general: Limits) -> Limits:
+        """Return what a guest may take: the general limits, but for those the policy has for all, or for this one."""
+        special = {**self.limits.get(None, {}), **self.limits.get(guest, {})}
+        return dataclasses.replace(general, **special) if special else general  # type: ignore[arg-type]
 
-    @staticmethod
-    def _refuse(call: str, address: InternetAddress, why: str) -> None:
-        remedy = f"--allow {call}:{address.host}:{address.port_number} would allow it"
-        raise CommandRefused(ErrorNumber.EACCES, f"{call} {address}: {why}; {remedy}")  # RAT-4
+
+def _carry_out(rule: Rule, call: Call) -> Decision:
+    if rule.action is Action.DENY:
+        return Decision(f"{call}: {rule} denies it", rule.error_number)  # RAT-4
+    if rule.action is Action.REWRITE and call.address is not None:
+        address = rule.rewritten(call.address)
+        return Decision(f"{call}: {rule} makes it {address}", address=address)
+    return Decision(f"{call}: {rule} allows it")
+
+
+def _default_objection(call: Call, address: InternetAddress, guest_listens_on: Callable[[int], bool]) -> str | None:
+    if call.name == "bind":
+        if 0 < address.port_number < 1024:  # E-PRIVPORT
+            return "the default denies binds below 1024"
+        return None
+    if ipaddress.IPv4Address(address.host) in _LINK_LOCAL:  # SEC-B-15
+        return "the default denies link-local addresses"
+    if is_own_address(address.host) and not guest_listens_on(address.port_number):  # SEC-B-15, RAT-7
+        return "the default denies this host's own services"
+    return None

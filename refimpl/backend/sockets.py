@@ -74,7 +74,8 @@ class SocketTable:
     """The sockets of one guest, within its limits."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        #: Changed where the guest's limits change.
+        self.limits = limits
         self._entries: dict[int, SocketEntry | None] = {}
 
     def __len__(self) -> int:
@@ -87,8 +88,8 @@ class SocketTable:
         """Claim an id. Raises CommandRefused: EEXIST, EMFILE."""
         if socket_id in self._entries:
             raise CommandRefused(ErrorNumber.EEXIST, f"socket {socket_id:#x} exists")  # E-DUPID, E-IDSPACE
-        if len(self._entries) >= self._limits.sockets:  # SEC-B-6
-            raise CommandRefused(ErrorNumber.EMFILE, f"the guest has {self._limits.sockets} sockets, its limit")
+        if len(self._entries) >= self.limits.sockets:  # SEC-B-6
+            raise CommandRefused(ErrorNumber.EMFILE, f"the guest has {self.limits.sockets} sockets, its limit")
         self._entries[socket_id] = None
 
     def add(self, entry: SocketEntry) -> None:

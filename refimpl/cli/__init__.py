@@ -25,16 +25,22 @@ _COMMANDS = {
     "store": ("store", "Run the xenstore server that stands in for the hypervisor."),
     "backend": ("backend", "Run the backend: serve every guest with a PV Calls device."),
     "toolstack": ("toolstack", "Attach, detach and list PV Calls devices."),
+    "bench": ("bench", "Compare PV Calls with direct TCP and socat, on this machine."),
     "spec": ("spec", "Go from the document to the code and its tests, and back."),
 }
 
 #: Started by other subcommands, shown to nobody.
-_HIDDEN = {"demo-guest": ("demo.guests", "demo_guest")}
+_HIDDEN = {
+    "demo-guest": ("demo.guests", "demo_guest"),
+    "bench-guest": ("bench.guest", "bench_guest"),
+    "bench-peer": ("bench.peer", "bench_peer"),
+}
 
 _SECTIONS = (
     ("See it", ("demo",)),
     ("Use it", ("host", "connect", "listen")),
     ("Its parts, each a process", ("store", "toolstack", "backend")),
+    ("Measure it", ("bench",)),
     ("Read it", ("spec",)),
 )
 

@@ -9,7 +9,7 @@ import pytest
 import services
 from guests import Guest, started
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 #: dom0/services.py
 ECHO = "127.0.0.1 7001"

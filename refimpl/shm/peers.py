@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import posix_ipc
@@ -12,7 +13,6 @@ from refimpl.errors import PlatformError
 from refimpl.platform import PAGE_SIZE
 from refimpl.shm.control import Control, Message, close_all
 from refimpl.shm.segments import DOMID_COUNT, PORT_COUNT, TABLES, is_segment, map_segment
-from refimpl.shm.semaphores import post
 from refimpl.shm.tables import Tables
 
 
@@ -42,15 +42,13 @@ class Peer:
         self.descriptor = descriptors[0]
         self._maps_place: int | None = None
         self._semaphore = semaphore
+        #: Wake the domain. Raises OSError where nobody need, after 2**31 - 1 posts.
+        self.post: Callable[[], None] = semaphore.release
 
     @property
     def alive(self) -> bool:
         """Whether this incarnation lives, as far as the hypervisor has noticed."""
         return bool(self._lives[self.domid] == self.incarnation)
-
-    def post(self) -> None:
-        """Wake the domain."""
-        post(self._semaphore)
 
     def find_maps(self, granter: int) -> memoryview | None:
         """Return how often the peer maps each of a granter's pages, a byte a page; None where it never did.
@@ -91,8 +89,9 @@ class Peers:
         with self._lock:
             peer = self._known.get(domid)
             if peer is None or not peer.alive:
-                self._known.pop(domid, None)
                 peer = self._ask(domid)
+                # Made anew, since others read it meanwhile; the dead are left out: they come to many.
+                self._known = {known.domid: known for known in self._known.values() if known.alive}
                 if peer is not None:
                     self._known[domid] = peer
             return peer

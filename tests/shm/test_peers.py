@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 
 import posix_ipc
 import pytest
@@ -40,6 +41,16 @@ def test_dead_peer_is_none_and_its_successor_another(run, pair) -> None:
     assert one._peers.get(1).incarnation != former.incarnation
     for absent in (-1, 77, 2**40):
         assert one._peers.get(absent) is None
+
+
+def test_of_many_peers_that_died_at_most_one_is_kept(run, pair) -> None:
+    one, _ = pair
+    kept = []
+    for _ in range(6):
+        with run.join() as passing:
+            kept.append(weakref.ref(one._peers.get(passing.domid)))
+            assert kept[-1]().alive
+    assert [former() for former in kept[:-1]] == [None] * 5
 
 
 def test_peer_that_cut_its_segments_short_is_none(run, pair) -> None:

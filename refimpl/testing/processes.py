@@ -1,0 +1,224 @@
+"""Real ends in processes of their own, which can be killed: a store with its hypervisor, a backend, a guest.
+
+::
+
+    for command, step in STEPS:                          # every step of every command, from the commands themselves
+        with End(backend, run, DiesAt(command, step)) as end:
+            ...                                          # it kills itself when it comes to that step
+
+Each is forked from one small server process that has imported everything, so that starting one costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, Self
+
+from refimpl.backend import Backend, Policy, Settings
+from refimpl.backend.observer import Observer
+from refimpl.commands import expanding, steps
+from refimpl.commands.steps import SocketState
+from refimpl.frontend import Frontend, wait_readable
+from refimpl.shm import Host, ShmPlatform
+from refimpl.testing import raw
+
+#: Seconds after which what should have happened is called lost.
+PATIENCE = 30.0
+_ARENA_PAGES = 1024
+_MESSAGE = b"a message that is longer than nothing " * 100
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload([__name__])
+
+
+#: A request of each command, and the state of the socket that it needs.
+_REQUESTS = (
+    (raw.socket_request(1, 1), SocketState.CREATED),
+    (raw.connect_request(1, 1, raw.address("127.0.0.1", 1), 8, 1), SocketState.CREATED),
+    (raw.release_request(1, 1), SocketState.CONNECTED),
+    (raw.bind_request(1, 1, raw.address("127.0.0.1", 1)), SocketState.CREATED),
+    (raw.listen_request(1, 1), SocketState.BOUND),
+    (raw.accept_request(1, 1, 2, 8, 1), SocketState.LISTENING),
+    (raw.poll_request(1, 1), SocketState.LISTENING),
+)
+
+
+def _steps_of(slot: bytes, state: SocketState) -> Iterator[tuple[str, str]]:
+    """Run a command with answers that let it go on; give its name and that of each step it takes."""
+    request, taken = expanding.decode(slot)
+    try:
+        step = next(taken)
+        while True:
+            yield expanding.command_name(request.cmd), type(step).__name__
+            step = taken.send(SimpleNamespace(id=1, state=state))
+    except StopIteration:
+        return
+
+
+#: Every step of every command, in order: (command, step), by their names.
+STEPS = tuple(step for slot, state in _REQUESTS for step in _steps_of(slot, state))
+#: Every kind of step there is.
+STEP_NAMES = frozenset(step.__name__ for step in steps.Step.__args__)
+
+
+class DiesAt(Observer):
+    """Kills a process, its own if not told otherwise, when a step of a command is about to be carried out."""
+
+    def __init__(self, command: str, step: str, pid: int | None = None) -> None:
+        self._where = (command, step)
+        self.pid = pid
+
+    def step_begun(self, guest: int, request: Any, step: steps.Step) -> None:
+        """See :meth:`Observer.step_begun`."""
+        if (expanding.command_name(request.cmd), type(step).__name__) == self._where:
+            os.kill(os.getpid() if self.pid is None else self.pid, signal.SIGKILL)
+
+
+class End:
+    """A process that plays ``role(report, *arguments)``; ``report(value)`` sends what :meth:`heard` gives.
+
+    A context manager: leaving it kills what still runs.
+    """
+
+    def __init__(self, role: Callable[..., None], *arguments: Any) -> None:
+        self._here, there = _context.Pipe(duplex=True)
+        self._process = _context.Process(target=_play, args=(role, there, arguments), daemon=True)
+        self._process.start()
+        there.close()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid or 0
+
+    def heard(self) -> Any:
+        """Wait for its next report. Raises EOFError if it has ended, AssertionError if nothing comes."""
+        if not self._here.poll(PATIENCE):
+            raise AssertionError("nothing heard")
+        return self._here.recv()
+
+    def go_on(self) -> None:
+        """Let a role that waits go on."""
+        self._here.send(None)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """Wait for its end; return its exit code, negative for a signal."""
+        self._process.join(PATIENCE)
+        if self._process.exitcode is None:
+            raise AssertionError("it does not end")
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """Kill it, and wait for its end. A second call does nothing."""
+        self._process.kill()
+        self.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.kill()
+        self._here.close()
+        self._process.close()
+
+
+class Line:
+    """A role's way to talk to who started it."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __call__(self, value: Any) -> None:
+        """Report a value."""
+        self._connection.send(value)
+
+    def wait(self) -> None:
+        """Wait for :meth:`End.go_on`. Raises EOFError where nobody is there any more."""
+        self._connection.recv()
+
+
+def _play(role: Callable[..., None], connection: Any, arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    role(Line(connection), *arguments)
+
+
+def store(line: Line, run: str) -> None:
+    """Host a run: xenstore's server and the hypervisor's stand-in."""
+    with Host(run) as host:
+        line("ready")
+        host.run()
+
+
+def backend(line: Line, run: str, observer: Observer | None = None) -> None:
+    """Be domain 0 with a backend that allows everything, until told to stop."""
+    with ShmPlatform.join(run, domid=0, arena_pages=_ARENA_PAGES) as platform:
+        serving = Backend(platform, Settings(policy=Policy(allow_everything=True), observer=observer))
+        threading.Thread(target=_stop_when_told, args=(line, serving), daemon=True).start()
+        line("ready")
+        serving.run()
+
+
+def _stop_when_told(line: Line, serving: Backend) -> None:
+    try:
+        line.wait()
+    except (EOFError, OSError):
+        pass
+    serving.stop()
+
+
+def guest(line: Line, run: str, address: tuple[str, int]) -> None:
+    """Join as a guest, report its domid, wait to go on; then use every command and report that it was done."""
+    with ShmPlatform.join(run, arena_pages=_ARENA_PAGES) as platform:
+        line(platform.domid)
+        line.wait()
+        with Frontend.open(platform, ring_order=1, timeout=PATIENCE) as frontend:
+            use_every_command(frontend, address)
+        line("done")
+
+
+def use_every_command(frontend: Frontend, address: tuple[str, int]) -> None:
+    """Connect to an echo server and exchange bytes; listen, be polled, accept, and the same again."""
+    with frontend.create_connection(address) as connection:
+        _exchange(connection, connection)
+    with socket.socket() as client, frontend.socket() as listener:
+        client.settimeout(PATIENCE)
+        where = ("127.0.0.1", _free_port_number())
+        listener.bind(where)
+        listener.listen()
+        wait_readable([listener], 0)  # Asks by POLL; nobody has come yet.
+        client.connect(where)
+        if not wait_readable([listener], PATIENCE):
+            raise AssertionError("a connection that nobody hears of")
+        with listener.accept()[0] as accepted:
+            accepted.settimeout(PATIENCE)
+            _exchange(client, accepted, echoed=False)
+
+
+def _exchange(sender: Any, receiver: Any, echoed: bool = True) -> None:
+    """Send the message and take it back: from an echo server, or at the other end."""
+    sender.sendall(_MESSAGE)
+    taken = b""
+    while len(taken) < len(_MESSAGE):
+        piece = receiver.recv(1 << 16)
+        if not piece:
+            raise ConnectionError(f"the end after {len(taken)} bytes")
+        taken += piece
+    if taken != _MESSAGE:
+        raise AssertionError("other bytes than were sent")
+
+
+def _free_port_number() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+    return number

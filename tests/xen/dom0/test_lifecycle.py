@@ -96,7 +96,7 @@ def test_clean_close_and_again(guest: Guest) -> None:
     for _ in range(2):
         with Program(guest) as program:
             assert state_of(guest) == "4"
-            program.kill("TERM")
+            program.kill("INT")
         services.await_connections(0)
 
 
@@ -143,9 +143,11 @@ def test_backend_stopped_in_order_tells_its_guests(backend: BackendProcess, gues
 def test_one_guest_listens_and_another_connects(backend: BackendProcess, guest: Guest) -> None:
     listening = "exec python3 -m refimpl listen 7301 --address 127.0.0.1 --timeout 60 2>/tmp/listen.log"
     with started("caller", pvcalls=True) as caller, guest.open(listening, PATIENCE) as listener:
-        command = "echo over | python3 -m refimpl connect 127.0.0.1 7301 --wait 1"
-        while caller.attempt(command, timeout=PATIENCE)[1]:  # Until the other guest listens.
-            assert guest.run("pidof python3").split(), guest.run("cat /tmp/listen.log")
+        command = "echo over | timeout -s INT 100 python3 -X dev -m refimpl connect 127.0.0.1 7301 --wait 1"
+        output, status = caller.attempt(command, timeout=2 * PATIENCE)
+        while status:  # Until the other guest listens.
+            assert b"refused" in output, output.decode()
+            output, status = caller.attempt(command, timeout=2 * PATIENCE)
         heard = b""
         while len(heard) < 5:
             chunk = listener.recv(100)

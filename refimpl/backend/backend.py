@@ -150,10 +150,10 @@ class Backend:
     def _close(self) -> None:
         for watch in self._watches:
             watch.cancel()
+        self._services.upcalls.close()  # First: its thread works too.
         for device in self._devices.values():
             try:
                 device.close()
             except StoreError:
                 pass  # The store is gone: what there was to let go of is let go.
-        self._services.upcalls.close()
         self._loop.close()

@@ -1,4 +1,7 @@
-"""The backend's one thread: descriptors, timers, and work handed over from other threads.
+"""What the backend does, one turn at a time: descriptors, timers, and work that comes from other threads.
+
+A turn is all that is carried out at once: only one thread has it. Mostly that is the loop's own; a thread that was woken
+for some work takes a turn itself where it can (:meth:`EventLoop.try_turn`), which spares a second wake-up.
 
 Descriptors are watched edge-triggered, so that a socket is registered once and costs no system call while its ring is
 full or its peer slow; whoever gets an edge works until the socket would block. A piece of work that stops short, to be
@@ -8,13 +11,16 @@ fair to the others, asks for :meth:`EventLoop.call_soon`.
 from __future__ import annotations
 
 import collections
+import functools
 import heapq
 import itertools
+import math
 import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 Callback = Callable[[], None]
 
@@ -38,7 +44,11 @@ class Timer:
 
 
 class EventLoop:
-    """An epoll loop with timers; only :meth:`call_from_thread` and :meth:`stop` may be called from other threads."""
+    """An epoll loop with timers.
+
+    Other threads may call :meth:`call_from_thread`, :meth:`try_turn` and :meth:`stop`; the rest is for whoever has the
+    turn.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -48,6 +58,12 @@ class EventLoop:
         self._soon: collections.deque[Callback] = collections.deque()
         self._handed_over: collections.deque[Callback] = collections.deque()
         self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._is_rung = False
+        self._turn = threading.Lock()
+        # The loop waits for its turn, and has it next.
+        self._wants_turn = False
+        # When the loop wakes by itself.
+        self._wakes_at = 0.0
         self._stopping = False
         self._is_closed = False
         # Reentrant: a signal handler may ring while this thread does.
@@ -81,9 +97,33 @@ class EventLoop:
 
     def ring_doorbell(self) -> None:
         """Wake the loop; one that is closed stays so."""
+        if self._is_rung:
+            return  # It has still to answer, and looks for everything after that.
         with self._doorbell_lock:
             if not self._is_closed:
+                self._is_rung = True
                 os.eventfd_write(self._doorbell, 1)
+
+    def try_turn(self, work: Callback) -> bool:
+        """Work a turn in a thread that is not the loop's: ``work()``, then what waited for this turn.
+
+        Returns False, with nothing done, while the loop has the turn or waits for it. What ``work`` raises, raises
+        :meth:`run`.
+        """
+        if self._wants_turn or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            work()
+            self._run_soon()
+            must_ring = bool(self._soon) or self._next_due() < self._wakes_at
+        except Exception as error:
+            self.call_from_thread(functools.partial(_throw, error))
+            return True
+        finally:
+            self._turn.release()
+        if must_ring:
+            self.ring_doorbell()
+        return True
 
     def stop(self) -> None:
         """End :meth:`run` after the turn in progress; safe anywhere."""
@@ -97,25 +137,47 @@ class EventLoop:
 
     def run_once(self, timeout: float | None = None) -> None:
         """Work one turn: wait for events (at most ``timeout`` seconds), then carry out what is due."""
+        events = self._epoll.poll(self._wait_seconds(timeout), _MOST_EVENTS)
+        self._take_turn()
+        try:
+            self._run_callbacks(events)
+            self._run_soon()
+            if self._timers:
+                self._run_timers()
+        finally:
+            self._turn.release()
+
+    def _take_turn(self) -> None:
+        self._wants_turn = True
+        self._turn.acquire()
+        self._wants_turn = False
+
+    def _run_callbacks(self, events: Sequence[tuple[int, int]]) -> None:
         callbacks = self._callbacks
-        for descriptor, mask in self._epoll.poll(self._wait_seconds(timeout), _MOST_EVENTS):
+        for descriptor, mask in events:
             callback = callbacks.get(descriptor)
             if callback is not None:  # An earlier callback of this turn may have closed it.
                 callback(mask)
+
+    def _run_soon(self) -> None:
         for _ in range(len(self._soon)):
             self._soon.popleft()()
-        if self._timers:
-            self._run_timers()
 
     def _wait_seconds(self, timeout: float | None) -> float | None:
-        if self._soon:
-            return 0
-        while self._timers and self._timers[0][2].callback is None:
-            heapq.heappop(self._timers)
-        if not self._timers:
+        self._take_turn()
+        self._wakes_at = due = 0.0 if self._soon else self._next_due()
+        self._turn.release()
+        if due == math.inf:
             return timeout
-        until_due = max(0.0, self._timers[0][0] - time.monotonic())
+        until_due = max(0.0, due - time.monotonic())
         return until_due if timeout is None else min(until_due, timeout)
+
+    def _next_due(self) -> float:
+        """Return when the first timer is due."""
+        timers = self._timers
+        while timers and timers[0][2].callback is None:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else math.inf
 
     def _run_timers(self) -> None:
         now = time.monotonic()
@@ -127,6 +189,7 @@ class EventLoop:
 
     def _on_doorbell(self, _mask: int) -> None:
         os.eventfd_read(self._doorbell)
+        self._is_rung = False  # Before the work is taken: what is added later rings again.
         for _ in range(len(self._handed_over)):
             self._handed_over.popleft()()
 
@@ -136,3 +199,7 @@ class EventLoop:
             self._is_closed = True
             self._epoll.close()
             os.close(self._doorbell)
+
+
+def _throw(error: Exception) -> NoReturn:
+    raise error

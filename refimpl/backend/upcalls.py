@@ -1,8 +1,8 @@
 """Event channels into the event loop: which port fired, and who looks after it.
 
-Where the platform has a descriptor for its events the loop watches that; where it has none (a POSIX semaphore cannot be
-selected on) one thread waits and hands the ports over. Either way the work is done in the loop's thread, and a port is
-rearmed only after it.
+Where the platform has a descriptor for its events the loop watches that. Where it has none (a POSIX semaphore cannot be
+selected on) one thread waits, and does the work itself in a turn of the loop's, or hands the ports over when the loop is
+busy. Either way a port is rearmed only after its work.
 
 A port that keeps firing with nothing to do is rearmed later and later, so that a storm costs its sender more than us.
 """
@@ -83,17 +83,16 @@ class Upcalls:
         self._handle(self._platform.wait(0))
 
     def _wait_for_ports(self) -> None:
-        platform, fired, ring_doorbell = self._platform, self._fired, self._loop.ring_doorbell
-        call_from_thread, handle_fired = self._loop.call_from_thread, self._handle_fired
+        loop, wait, fired = self._loop, self._platform.wait, self._fired
         while not self._closing:
             try:
-                ports = platform.wait(None)
+                ports = wait(None)
             except DomainClosed:
                 return
             if ports:
                 fired.extend(ports)
-                call_from_thread(handle_fired)
-        ring_doorbell()
+                if not loop.try_turn(self._handle_fired):
+                    loop.call_from_thread(self._handle_fired)
 
     def _handle_fired(self) -> None:
         fired = self._fired

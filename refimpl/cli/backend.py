@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import signal
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -13,15 +17,18 @@ from refimpl.cli.options import (
     open_platform,
     parse_policy,
     platform_option,
+    policy_option,
     ready_option,
     report_ready,
     run_option,
+    trace_file_option,
 )
 from refimpl.cli.output import plain
 from refimpl.cli.signals import calling
+from refimpl.errors import Misuse
 
 if TYPE_CHECKING:
-    from refimpl.backend import Statistics
+    from refimpl.backend import Backend, Policy, Statistics
 
 
 @click.command()
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--deny", multiple=True, metavar="RULE", help="Refuse what RULE says, before any --allow; may be repeated."
 )
+@policy_option
 @click.option("--allow-everything", is_flag=True, help="No defaults: allow what no --deny refuses.")
 @click.option(
     "--max-page-order",
@@ -47,6 +55,7 @@ if TYPE_CHECKING:
 @click.option("--draft-layouts", is_flag=True, help="Take the drafts' indexes pages too, told by their content.")
 @click.option("--trace", is_flag=True, help="Print each call with its result and time.")
 @click.option("--steps", is_flag=True, help="Print each step of each call too, with its section.")
+@trace_file_option
 @json_option
 @ready_option
 def backend(
@@ -54,12 +63,14 @@ def backend(
     platform_name: str,
     allow: tuple[str, ...],
     deny: tuple[str, ...],
+    policy_path: str | None,
     allow_everything: bool,
     max_page_order: int,
     draft_nodes: bool,
     draft_layouts: bool,
     trace: bool,
     steps: bool,
+    trace_file: str | None,
     as_json: bool,
     ready_fd: int | None,
 ) -> None:
@@ -68,10 +79,11 @@ def backend(
     It serves every guest with a PV Calls device, those there are and those to come, over real Xen or between processes.
 
     \b
-    RULE is [connect:|bind:]NETWORK[:PORTS]. NETWORK is an IPv4 address or network, `own` for whatever stays on this
-    host, or `any`; PORTS a port number or a range. The first rule that matches decides; then come the defaults: a
-    connect to this host reaches only what guests listen on, link-local addresses and binds below 1024 are refused,
-    the rest is allowed. A refusal says which rule it was.
+    RULE is [guestN:][CALL:]NETWORK[:PORTS], or without a network guestN, CALL or guestN:CALL. CALL is one of the seven,
+    such as connect; NETWORK an IPv4 address or network, `own` for whatever stays on this host, or `any`; PORTS a port
+    number or a range. The first rule that matches decides: those of --deny, of --allow, of --policy, in this order.
+    Then come the defaults: a connect to this host reaches only what guests listen on, link-local addresses and binds
+    below 1024 are refused, the rest is allowed. A refusal says which rule it was.
 
     \b
         refimpl backend --allow connect:127.0.0.1:8000-8080 --deny connect:10.0.0.0/8
@@ -79,15 +91,18 @@ def backend(
     from refimpl.backend import Backend, Settings
     from refimpl.cli.trace import Trace
 
+    read_policy = functools.partial(parse_policy, allow, deny, path=policy_path, allow_everything=allow_everything)
     settings = Settings(
-        max_ring_order=max_page_order,
-        policy=parse_policy(allow, deny, allow_everything=allow_everything),
-        draft_nodes=draft_nodes,
-        draft_layouts=draft_layouts,
-        observer=Trace(as_json=as_json, with_steps=steps) if trace or steps else None,
+        max_ring_order=max_page_order, policy=read_policy(), draft_nodes=draft_nodes, draft_layouts=draft_layouts
     )
-    with open_platform(platform_name, run_directory, domid=0) as platform:
+    with contextlib.ExitStack() as stack:
+        if trace or steps or trace_file is not None:
+            output = sys.stdout if trace_file is None else stack.enter_context(open(trace_file, "w", encoding="utf-8"))
+            settings.observer = Trace(output, as_json=as_json, with_steps=steps)
+        platform = stack.enter_context(open_platform(platform_name, run_directory, domid=0))
         serving = Backend(platform, settings)
+        if policy_path is not None:
+            stack.enter_context(calling(_reload_of(serving, read_policy), [signal.SIGHUP]))
         with calling(serving.stop):
             report_ready(ready_fd)
             if sys.stderr.isatty():
@@ -97,6 +112,21 @@ def backend(
             finally:
                 if as_json:
                     _print_statistics(serving.statistics())
+
+
+def _reload_of(serving: Backend, read_policy: Callable[[], Policy]) -> Callable[[], None]:
+    """Return what a signal's handler calls to have the policy read again."""
+
+    def reload() -> None:
+        try:
+            policy = read_policy()
+        except Misuse as error:
+            print(f"refimpl: {error}\nrefimpl: the old policy stays", file=sys.stderr, flush=True)
+        else:
+            serving.set_policy(policy)
+            print(f"refimpl: the policy was read again: {len(policy.rules)} rules", file=sys.stderr, flush=True)
+
+    return lambda: serving.call(reload)
 
 
 def _print_statistics(totals: dict[int, Statistics]) -> None:

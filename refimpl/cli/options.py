@@ -42,6 +42,15 @@ platform_option = click.option(
     help="What domains are: processes of this machine (shm), or Xen's. auto takes Xen where this is a Xen domain.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, a line an object.")
+policy_option = click.option(
+    "--policy",
+    "policy_path",
+    metavar="FILE",
+    help="Rules and limits, after --deny and --allow; read again on SIGHUP. See `refimpl policy`.",
+)
+trace_file_option = click.option(
+    "--trace-file", metavar="FILE", help="Print the trace there instead of on standard output."
+)
 ready_option = click.option("--ready-fd", type=int, hidden=True, help="Write a line here when ready.")
 
 
@@ -72,12 +81,19 @@ def open_platform(name: str, run_directory: str, *, domid: int | None = None) ->
     return ShmPlatform.join(run_directory, domid=domid)
 
 
-def parse_policy(allow: tuple[str, ...], deny: tuple[str, ...], *, allow_everything: bool = False) -> Policy:
-    """Return the policy of ``--allow`` and ``--deny``: denials stand before what they are exceptions of."""
+def parse_policy(
+    allow: tuple[str, ...], deny: tuple[str, ...], *, path: str | None = None, allow_everything: bool = False
+) -> Policy:
+    """Return the policy of ``--deny``, ``--allow`` and ``--policy``, in this order: denials go before exceptions."""
     from refimpl.backend import Policy, Rule
 
-    rules = [Rule.parse(text, allow=False) for text in deny] + [Rule.parse(text, allow=True) for text in allow]
-    return Policy(rules, allow_everything=allow_everything)
+    rules = [Rule.parse(text, allow=False, origin="--deny") for text in deny]
+    rules += [Rule.parse(text, allow=True, origin="--allow") for text in allow]
+    if path is None:
+        return Policy(rules, allow_everything=allow_everything)
+    from refimpl.backend.policy_file import read_policy
+
+    return read_policy(path, first=rules, allow_everything=allow_everything)
 
 
 def parse_tcp_port(_context: click.Context, _parameter: click.Parameter, value: str) -> int:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def calling(on_stop: Callable[[], None]) -> Iterator[None]:
-    """Within the context, call ``on_stop()`` instead of what the two signals do; it must be safe in a handler."""
+def calling(callback: Callable[[], None], numbers: Sequence[int] = _SIGNALS) -> Iterator[None]:
+    """Within the context, call ``callback()`` instead of what the signals do; it must be safe in a handler.
+
+    The signals are those that ask us to stop, unless others are given.
+    """
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        on_stop()
+        callback()
 
-    previous = {number: signal.signal(number, handle) for number in _SIGNALS}
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

@@ -6,9 +6,9 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
-from refimpl.backend import Observer
+from refimpl.backend import Decision, Observer
 from refimpl.commands import steps
 from refimpl.commands.address_format import InternetAddress
 from refimpl.commands.error_numbers import name_of
@@ -45,12 +45,17 @@ _WORDS: dict[type, Callable[[Any], str]] = {
 
 
 class Trace(Observer):
-    """Prints what the backend does, a line an event, as text or as JSON; ``with_steps`` also each step of a command."""
+    """Prints what the backend does, a line an event, as text or as JSON; ``with_steps`` also each step of a command.
 
-    def __init__(self, *, as_json: bool, with_steps: bool) -> None:
+    Output that fails ends the trace, not the backend.
+    """
+
+    def __init__(self, output: TextIO, *, as_json: bool, with_steps: bool) -> None:
+        self._output: TextIO | None = output
         self._as_json = as_json
         self._with_steps = with_steps
         self._began: dict[int, float] = {}
+        self._decisions: dict[int, Decision] = {}
 
     def state_changed(self, guest: int, state: XenbusState) -> None:
         self._print(guest, STATE_MACHINE, f"backend goes to {state.name.title().replace('_', '')}", state=int(state))
@@ -60,6 +65,11 @@ class Trace(Observer):
         if self._with_steps:
             self._print(guest, _section(request), f"takes {_call(request)}", **_fields(request))
 
+    def decided(self, guest: int, request: Any, decision: Decision) -> None:
+        self._decisions[id(request)] = decision
+        if self._with_steps:
+            self._print(guest, _section(request), f"policy: {decision.why}", **_fields(request))
+
     def step_begun(self, guest: int, request: Any, step: Step) -> None:
         if self._with_steps:
             self._print(guest, _section(request), _WORDS[type(step)](step), step=type(step).__name__)
@@ -68,20 +78,42 @@ class Trace(Observer):
         seconds = time.monotonic() - self._began.pop(id(request), time.monotonic())
         result = "0" if ret == 0 else f"{name_of(ret)} ({reason})"
         what = f"answers {result}" if self._with_steps else f"{_call(request)} = {result} <{seconds:.6f}>"
-        self._print(guest, _section(request), what, ret=ret, reason=reason, seconds=seconds, **_fields(request))
+        fields = {"ret": ret, "reason": reason, "seconds": seconds, **_fields(request)}
+        decision = self._decisions.pop(id(request), None)
+        if decision is not None:
+            fields["policy"] = decision.why
+            if decision.error_number is None and not self._with_steps:
+                what += f" [{decision.why}]"
+        self._print(guest, _section(request), what, **fields)
 
     def warned(self, guest: int, message: str) -> None:
         self._print(guest, "", f"warning: {message}", warning=message)
 
     def _print(self, guest: int, section: str, what: str, **fields: Any) -> None:
+        if self._output is None:
+            return
+        now = time.time()
         if self._as_json:
             line = json.dumps(
-                {"who": "backend", "guest": guest, "section": section, "what": what, "at": time.monotonic(), **fields}
+                {
+                    "who": "backend",
+                    "guest": guest,
+                    "section": section,
+                    "what": what,
+                    "at": time.monotonic(),
+                    "time": now,
+                }
+                | fields
             )
         else:
-            line = f"guest {guest:<4} {section:<16} {what}"
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+            clock = time.strftime("%H:%M:%S", time.localtime(now))
+            line = f"{clock}.{int(now % 1 * 1_000_000):06} guest {guest:<4} {section:<16} {what}"
+        try:
+            self._output.write(line + "\n")
+            self._output.flush()
+        except OSError as error:
+            self._output = None
+            print(f"refimpl: the trace ends here: {error.strerror}", file=sys.stderr)
 
 
 def _section(request: Any) -> str:

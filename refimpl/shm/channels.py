@@ -28,12 +28,13 @@ class Channel(ABC):
 class BoundEnd(Channel):
     """An end that we bound to a port which the peer offered."""
 
-    __slots__ = ("_offer", "_offered", "_peer", "_pending", "_remote_port", "word")
+    __slots__ = ("_offer", "_offered", "_peer", "_pending", "_post", "_remote_port", "word")
 
     def __init__(self, peer: Peer, remote_port: int, offer: int, word: int) -> None:
         self._peer = peer
         self._offered = peer.tables.offered
         self._pending = peer.pending
+        self._post = peer.post
         self._remote_port = remote_port
         self._offer = offer
         #: What our tables say of the end.
@@ -44,7 +45,10 @@ class BoundEnd(Channel):
         port = self._remote_port
         if self._offered[port] == self._offer and not self._pending[port]:
             self._pending[port] = PENDING
-            self._peer.post()
+            try:
+                self._post()
+            except OSError:
+                pass  # posted 2**31 - 1 times too often: it needs no more
 
 
 class OfferedEnd(Channel):
@@ -68,7 +72,10 @@ class OfferedEnd(Channel):
         peer, port = target
         if not peer.pending[port]:
             peer.pending[port] = PENDING
-            peer.post()
+            try:
+                peer.post()
+            except OSError:
+                pass  # as above
 
     def _find(self) -> tuple[Peer, int] | None:
         """Look where the peer has bound it. One that binds just now gives itself an event after that."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from refimpl.errors import DomainClosed, PlatformUnavailable
+from refimpl.errors import DomainClosed, LimitReached, PlatformUnavailable
 from refimpl.shm.forks import abandon_in_child
 from refimpl.shm.run_directory import control_path
 
@@ -32,6 +32,13 @@ class NotAMessage(Exception):
     """The datagram is none of ours, or the other end is gone."""
 
 
+class NoRoomForDescriptors(NotAMessage):
+    """The message came, and not all its descriptors: this process has too many, if its sender sent no more than may be.
+
+    What comes next is unharmed.
+    """
+
+
 def send_message(connection: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
     """Send one message. Raises OSError."""
     socket.send_fds(connection, [json.dumps(message).encode()], descriptors, socket.MSG_NOSIGNAL)
@@ -43,12 +50,17 @@ def receive_message(connection: socket.socket) -> tuple[Message, list[int]]:
     data, ancillary, flags, _ = connection.recvmsg(LARGEST_MESSAGE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
     descriptors = _descriptors_in(ancillary)
     try:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & socket.MSG_TRUNC:
             raise NotAMessage("longer than any message")
+        if flags & socket.MSG_CTRUNC:
+            raise NoRoomForDescriptors("more descriptors than there is room for")
         message = json.loads(data)
         if not isinstance(message, dict):
             raise NotAMessage("no object")
-    except (ValueError, RecursionError, NotAMessage) as error:
+    except NotAMessage:
+        close_all(descriptors)
+        raise
+    except (ValueError, RecursionError) as error:
         close_all(descriptors)
         raise NotAMessage(str(error)) from error
     return message, descriptors
@@ -87,12 +99,15 @@ class Control:
     def call(self, message: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
         """Make one call; return its answer, with descriptors that are the caller's from now on.
 
-        Raises DomainClosed: the hypervisor is gone, or does not answer; every later call says so at once.
+        Raises LimitReached (no room for the answer's descriptors), and DomainClosed: the hypervisor is gone, or does
+        not answer; every later call says so at once.
         """
         with self._lock:
             try:
                 send_message(self._socket, message, descriptors)
                 return receive_message(self._socket)
+            except NoRoomForDescriptors as error:
+                raise LimitReached("descriptors of this process", None, "close some, or ulimit -n") from error
             except (OSError, NotAMessage) as error:
                 # A late answer would be taken for the next call's.
                 self._socket.close()

@@ -55,6 +55,8 @@ class EventChannels:
         self._generation = 0
         self._bound_words: set[int] = set()
         self._waiting = False
+        #: An event may be there of which no post will tell.
+        self._look = False
         self._woken = False
         self._stopped = False
 
@@ -90,7 +92,7 @@ class EventChannels:
             self._full_fence()
             # The peer may have notified before it could find us: it is for us to look.
             self._pending[port] = PENDING
-        self._wake_waiting()
+        self._look_anew()
         return port
 
     def notify(self, port: int) -> None:
@@ -108,14 +110,20 @@ class EventChannels:
         self._waiting = True
         try:
             deadline = None if timeout is None else monotonic() + timeout
-            looked_last = timeout is not None and timeout <= 0
+            last = timeout is not None and timeout <= 0
             while True:
-                self._wake_up.drain()
+                if self._look or last:
+                    self._look = False
+                    self._wake_up.drain()
+                else:
+                    last = not self._wake_up.sleep(deadline)
                 fired = self._collect()
-                if fired or self._woken or self._stopped or looked_last:
+                if fired or last or self._woken or self._stopped:
                     self._woken = False
                     return fired
-                looked_last = not self._wake_up.sleep(deadline)
+        except BaseException:
+            self._look = True  # posts may have been taken, and what they told of not been looked at
+            raise
         finally:
             self._waiting = False
 
@@ -128,7 +136,7 @@ class EventChannels:
             if self._pending[port] == QUIET:
                 return
             self._pending[port] = PENDING
-        self._wake_waiting()
+        self._look_anew()
 
     def close_port(self, port: int) -> None:
         """Close a port. One not ours is ignored."""
@@ -147,17 +155,18 @@ class EventChannels:
     def wake(self) -> None:
         """End the wait in progress, or else the next one. Takes no lock: a signal's handler may call it."""
         self._woken = True
-        self._wake_waiting()
+        self._look_anew()
 
     def stop(self) -> None:
         """Close every port, and let no wait last any more."""
         for port in list(self._channels):
             self.close_port(port)
         self._stopped = True
-        self._wake_waiting()
+        self._look_anew()
 
-    def _wake_waiting(self) -> None:
-        # A wait that begins after this looks before it sleeps.
+    def _look_anew(self) -> None:
+        """Let the wait in progress, or else the next one, look before it sleeps."""
+        self._look = True
         if self._waiting:
             self._wake_up.post()
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import posix_ipc
 
-from refimpl.errors import PlatformError
+from refimpl.errors import LimitReached, PlatformError
 from refimpl.platform import PAGE_SIZE
 from refimpl.shm.control import Control, Message, close_all
 from refimpl.shm.segments import DOMID_COUNT, PORT_COUNT, TABLES, is_segment, map_segment
@@ -126,6 +126,8 @@ class Peers:
             semaphore = posix_ipc.Semaphore(answer["semaphore"])
         except posix_ipc.ExistentialError:
             return None  # it has just died
+        except (OSError, posix_ipc.Error) as error:
+            raise LimitReached("semaphores of this process", None, str(error)) from error
         try:
             return Peer(domid, answer["incarnation"], page_count, descriptors, semaphore, self._lives)
         except PlatformError:

@@ -21,7 +21,7 @@ from refimpl.shm.forks import abandon_in_child
 
 #: A unix socket's path has 107 bytes on Linux, and its end NUL.
 LONGEST_SOCKET_PATH = 107
-_SOCKET_NAME = re.compile(r"control|[0-9]{1,5}\.socket")
+_SOCKET_NAME = re.compile(r"control|[0-9]{1,5}\.(?:socket|status)")
 _LONGEST_SOCKET_NAME = "32751.socket"
 
 
@@ -33,6 +33,11 @@ def control_path(directory: str | os.PathLike[str]) -> str:
 def store_path(directory: str | os.PathLike[str], domid: int) -> str:
     """Return the path of the socket on which xenstore takes whoever connects for the domain."""
     return str(Path(directory) / f"{domid}.socket")
+
+
+def status_path(directory: str | os.PathLike[str], domid: int) -> str:
+    """Return the path of the socket on which a domain's backend says what it does."""
+    return str(Path(directory) / f"{domid}.status")
 
 
 def lock_linked(descriptor: int, path: str | os.PathLike[str], kind: int) -> bool:

@@ -33,22 +33,24 @@ class WakeUp:
             pass
 
     def sleep(self, deadline: float | None) -> bool:
-        """Take one post, or wait for it; return early now and then.
+        """Take the posts that are there, or wait for one, and look *after* this; it ends early now and then.
 
         Returns False when there is no use in sleeping on: the deadline has passed, or a signal's handler ran.
         """
         try:
             if deadline is None:
                 self._acquire()
-                return True
-            left = deadline - monotonic()
-            if left <= 0:
-                return False
-            self._acquire(min(left, _LONGEST_ACQUIRE))
+            else:
+                left = deadline - monotonic()
+                if left <= 0:
+                    return False
+                self._acquire(min(left, _LONGEST_ACQUIRE))
         except posix_ipc.BusyError:
-            pass
+            return True
         except posix_ipc.SignalError:
             return False
+        if self._semaphore.value:
+            self.drain()
         return True
 
     def post(self) -> None:

@@ -10,15 +10,17 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
-from refimpl.shm import Host, ShmPlatform
+from refimpl.errors import StoreError
+from refimpl.shm import Host, ShmPlatform, remove_stale_runs
 
 PATIENCE = 30.0
 #: Few enough to be granted to the last one.
@@ -28,6 +30,14 @@ ARENA_PAGES = 512
 def names_of(run: str) -> list[str]:
     """Return the run's names in /dev/shm."""
     return sorted(name for name in os.listdir("/dev/shm") if run in name)
+
+
+def clean_up(run: str) -> None:
+    """Remove what dead runs left, until nothing of this one is there: another test may be at it just now."""
+    deadline = time.monotonic() + PATIENCE
+    while names_of(run):
+        assert time.monotonic() < deadline, f"names left: {names_of(run)}"
+        remove_stale_runs()
 
 
 class Run:
@@ -44,7 +54,10 @@ class Run:
     def join(self, domid: int | None = None, arena_pages: int = ARENA_PAGES) -> ShmPlatform:
         """Join the run from this process, until the run ends."""
         platform = ShmPlatform.join(self.directory, domid=domid, arena_pages=arena_pages)
-        return self._domains.enter_context(platform)
+        self._domains.enter_context(platform)
+        with suppress(StoreError):
+            platform.store.read("data")  # xenstore has accepted it: descriptors can be counted
+        return platform
 
     def spawn(self, domid: int | None = None) -> Process:
         """Join it from another process, until the run ends."""
@@ -104,10 +117,10 @@ class Process:
         self._process.kill()
         self._process.wait(PATIENCE)
 
-    def end(self) -> int:
-        """Let it end by itself; return its exit status."""
-        self._connection.close()
-        return self._process.wait(PATIENCE)
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was killed, or ended."""
+        return self._process.poll() is not None
 
     def __enter__(self) -> Process:
         return self
@@ -184,6 +197,12 @@ def _host_process(directory: Path) -> Iterator[Process]:
         host.run(f"host = Host({str(directory)!r})")
         host.run("import threading; thread = threading.Thread(target=host.run, daemon=True); thread.start()")
         yield host
+
+
+@pytest.fixture
+def cleaned():
+    """Give what removes what dead runs left, and demands that nothing of one of them is there any more."""
+    return clean_up
 
 
 @pytest.fixture

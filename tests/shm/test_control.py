@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import threading
 from pathlib import Path
 
 import pytest
 
-from refimpl.errors import DomainClosed, PlatformUnavailable
+from refimpl.errors import DomainClosed, LimitReached, PlatformUnavailable
 from refimpl.shm import control
-from refimpl.shm.control import LARGEST_MESSAGE, Control, NotAMessage, receive_message, send_message
+from refimpl.shm.control import LARGEST_MESSAGE, Control, NotAMessage, close_all, receive_message, send_message
 
 
 @pytest.fixture
@@ -76,6 +77,28 @@ def test_too_many_descriptors_are_no_message(pair) -> None:
         with pytest.raises(NotAMessage):
             receive_message(pair[1])
     assert open_descriptors() <= before
+
+
+def test_no_room_for_an_answers_descriptors_passes(listener, run_directory) -> None:
+    """The answer is lost, with its descriptors, and the connection is as good as before."""
+    client = Control(run_directory)
+    connection, _ = listener.accept()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with connection, open("/dev/null", "rb") as null:
+        for _ in range(2):
+            send_message(connection, {}, [null.fileno(), null.fileno()])
+        before = open_descriptors()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            with pytest.raises(LimitReached):
+                client.call({})
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert open_descriptors() <= before
+        answer, descriptors = client.call({})
+        assert (answer, len(descriptors)) == ({}, 2)
+        close_all(descriptors)
+    client.close()
 
 
 def test_no_run_is_said_in_one_line(run_directory) -> None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from refimpl.errors import DomainClosed, PlatformUnavailable, StoreLost
-from refimpl.shm import Host, ShmPlatform, find_stale_runs, remove_stale_runs
+from refimpl.shm import Host, ShmPlatform, find_stale_runs
 from refimpl.store.client import StoreClient
 
 PATIENCE = 30.0
@@ -86,7 +86,7 @@ def test_killed_domain_leaves_nothing(run_directory, names, host_process, domain
     assert names(run) == []
 
 
-def test_all_killed_at_once_is_cleaned_by_the_next_start(run_directory, names, host_process, domain_process) -> None:
+def test_all_killed_at_once_is_cleaned_by_the_next_start(run_directory, cleaned, host_process, domain_process) -> None:
     with host_process(run_directory) as host, domain_process(run_directory, 0) as backend:
         run = host.run("host.hypervisor.run")
         with domain_process(run_directory) as guest:
@@ -94,13 +94,13 @@ def test_all_killed_at_once_is_cleaned_by_the_next_start(run_directory, names, h
                 each.kill()
     other = run_directory.with_name("elsewhere")
     with Host(other):
-        assert names(run) == []
+        cleaned(run)
         assert not run_directory.exists()
     with Host(run_directory):
         pass
 
 
-def test_doctor_finds_what_is_left_and_removes_it(run_directory, names, host_process) -> None:
+def test_doctor_finds_what_is_left_and_removes_it(run_directory, cleaned, host_process) -> None:
     with host_process(run_directory) as host:
         run = host.run("host.hypervisor.run")
         assert run not in [stale.run for stale in find_stale_runs()]
@@ -109,8 +109,7 @@ def test_doctor_finds_what_is_left_and_removes_it(run_directory, names, host_pro
     for stale in find_stale_runs():
         if stale.run == run:
             assert stale.directory == str(run_directory)
-    remove_stale_runs()
-    assert names(run) == []
+    cleaned(run)
 
 
 def test_last_domain_cleans_up_after_a_killed_host(run_directory, names, host_process) -> None:

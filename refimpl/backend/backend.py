@@ -10,6 +10,7 @@ from refimpl.backend.device import Device
 from refimpl.backend.guest import Services, Settings, Statistics
 from refimpl.backend.loop import EventLoop
 from refimpl.backend.policy import Policy
+from refimpl.backend.status import StatusServer, describe
 from refimpl.backend.upcalls import Upcalls
 from refimpl.errors import StoreError, StoreLost, StoreNoEntry
 from refimpl.platform import Platform, Watch
@@ -31,6 +32,7 @@ class Backend:
         self._watches: list[Watch] = []
         self._is_search_due = False
         self._failure: Exception | None = None
+        self._status: StatusServer | None = None
         self._thread: threading.Thread | None = None
 
     def run(self) -> None:
@@ -64,6 +66,11 @@ class Backend:
         self._loop.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+
+    def serve_status(self, path: str) -> None:
+        """Tell who asks at this path what guests and sockets there are; before :meth:`run`. Raises OSError."""
+        domid, devices = self._platform.domid, self._devices
+        self._status = StatusServer(self._loop, path, lambda: describe(domid, list(devices.values())))
 
     def call(self, callback: Callable[[], None]) -> None:
         """Call once in the backend's own thread, while it serves; safe in any thread or signal handler."""
@@ -148,6 +155,8 @@ class Backend:
                 device.look_soon()
 
     def _close(self) -> None:
+        if self._status is not None:
+            self._status.close()
         for watch in self._watches:
             watch.cancel()
         self._services.upcalls.close()  # First: its thread works too.

@@ -64,12 +64,12 @@ class Connection:
         self._on_drained: Callable[[], None] | None = None
         #: The violation that ended it, if one did.
         self.violation: PeerViolation | None = None
-        self.bytes_in = self.bytes_out = self.notifications_sent = 0
+        self.bytes_in = self.bytes_out = self.notifications_sent = self.events_received = 0
 
     def start(self) -> None:
         """Let data flow, and look at once: for what TCP brought before, and what ``out`` holds already."""
         self._loop.watch(self._socket.fileno(), SOCKET_EVENTS, self._on_socket)
-        self.on_event()  # E-ACC-PREDATA
+        self._look()  # E-ACC-PREDATA
 
     def pace(self, rate: ByteRate | None) -> None:
         """Move no more bytes than the rate allows, from now on; None for as many as can be."""
@@ -89,6 +89,10 @@ class Connection:
 
     def on_event(self) -> bool:
         """Look at both rings after an event; returns whether there was anything to do."""
+        self.events_received += 1
+        return self._look()
+
+    def _look(self) -> bool:
         if self._is_closed:
             return False
         before = self.bytes_in + self.bytes_out
@@ -185,8 +189,7 @@ class Connection:
 
     def resume(self) -> None:
         """Go on where bytes may be left that no event will tell of."""
-        if not self._is_closed:
-            self.on_event()
+        self._look()
 
     def _end_input(self, error: ErrorNumber) -> None:
         """Reading the socket is over. The error waits until the frontend has taken what is before it."""

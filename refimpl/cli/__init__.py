@@ -26,6 +26,7 @@ _COMMANDS = {
     "backend": ("backend", "Run the backend: serve every guest with a PV Calls device."),
     "toolstack": ("toolstack", "Attach, detach and list PV Calls devices."),
     "bench": ("bench", "Compare PV Calls with direct TCP and socat, on this machine."),
+    "top": ("top", "Show a running backend's guests and sockets, live."),
     "policy": ("policy", "Check a policy file, or ask what it says of a call."),
     "spec": ("spec", "Go from the document to the code and its tests, and back."),
 }
@@ -40,7 +41,7 @@ _HIDDEN = {
 _SECTIONS = (
     ("See it", ("demo",)),
     ("Use it", ("host", "connect", "listen")),
-    ("See and steer what guests do", ("policy",)),
+    ("See and steer what guests do", ("top", "policy")),
     ("Its parts, each a process", ("store", "toolstack", "backend")),
     ("Measure it", ("bench",)),
     ("Read it", ("spec",)),

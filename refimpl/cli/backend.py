@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +22,7 @@ from refimpl.cli.options import (
     ready_option,
     report_ready,
     run_option,
+    status_path,
     trace_file_option,
 )
 from refimpl.cli.output import plain
@@ -101,6 +103,7 @@ def backend(
             settings.observer = Trace(output, as_json=as_json, with_steps=steps)
         platform = stack.enter_context(open_platform(platform_name, run_directory, domid=0))
         serving = Backend(platform, settings)
+        _serve_status(serving, status_path(platform_name, run_directory))
         if policy_path is not None:
             stack.enter_context(calling(_reload_of(serving, read_policy), [signal.SIGHUP]))
         with calling(serving.stop):
@@ -112,6 +115,15 @@ def backend(
             finally:
                 if as_json:
                     _print_statistics(serving.statistics())
+
+
+def _serve_status(serving: Backend, path: str) -> None:
+    """Let `refimpl top` ask; where that cannot be, the backend serves all the same."""
+    try:
+        Path(path).parent.mkdir(mode=0o700, exist_ok=True)
+        serving.serve_status(path)
+    except OSError as error:
+        print(f"refimpl: no `refimpl top`: {path}: {error.strerror}", file=sys.stderr)
 
 
 def _reload_of(serving: Backend, read_policy: Callable[[], Policy]) -> Callable[[], None]:

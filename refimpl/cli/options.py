@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from refimpl.platform import Platform
 
 _XEN_DEVICE = Path("/dev/xen/evtchn")
+XEN_STATUS = Path("/run/refimpl/backend.status")
 
 
 def default_run_directory() -> str:
@@ -79,6 +80,15 @@ def open_platform(name: str, run_directory: str, *, domid: int | None = None) ->
     if not Path(run_directory).is_dir():
         raise PlatformUnavailable(f"nothing runs in {run_directory}: start `refimpl host` first, or name another --run")
     return ShmPlatform.join(run_directory, domid=domid)
+
+
+def status_path(platform_name: str, run_directory: str) -> str:
+    """Return where the backend says what it does."""
+    if choose_platform(platform_name) == "xen":
+        return str(XEN_STATUS)
+    from refimpl.shm.run_directory import status_path as path_in
+
+    return path_in(run_directory, 0)
 
 
 def parse_policy(

@@ -140,6 +140,14 @@ class Machine:
         self._stack.callback(self.backend.stop)
         return self.backend
 
+    @property
+    def platform_directory(self) -> str:
+        return self._run
+
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Call when the test is over."""
+        self._stack.callback(callback)
+
     def join(self) -> ShmPlatform:
         return self._stack.enter_context(ShmPlatform.join(self._run, arena_pages=4096))
 

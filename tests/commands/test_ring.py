@@ -72,6 +72,7 @@ def test_page_is_laid_out_as_the_c_compiler_does(c_values: Callable[[list[str]],
     )
     assert (size, slots, pad) == (SLOT_SIZE_BYTES, RING_SLOTS, RING_PAGE.offset_of("pad"))
     assert RING_PAGE.size == PAGE_SIZE
+    assert RING_PAGE.fields[-1].size == size * slots
     assert [slot_offset(index) for index in (0, 31, 32, 2**32 - 1)] == [64, 64 + 31 * 64, 64, 64 + 31 * 64]
 
 
@@ -171,6 +172,19 @@ def test_initialised_page_is_the_golden_one(c_ring: Callable[[str], str]) -> Non
     page = bytes(make_ends().page)
     assert page == bytes.fromhex("00000000 01000000 00000000 01000000").ljust(PAGE_SIZE, b"\0")
     assert page.hex() == c_ring("0")
+
+
+@pytest.mark.spec("RING-1")
+def test_indexes_start_at_0_unless_told_otherwise() -> None:
+    page = memoryview(bytearray(b"\xa5" * PAGE_SIZE))
+    front, back = FrontRing(page, fences()), BackRing(page, fences())
+    front.initialise()
+    assert list(page.cast("I")[:4]) == [0, 1, 0, 1]
+    assert front.push_request(request(1)) is True
+    assert back.take_request() == request(1)
+    assert back.push_response(response(2)) is True
+    assert front.take_response() == response(2)
+    assert list(page.cast("I")[:4]) == [1, 1, 1, 1]
 
 
 # --------------------------------------------------------------------------------------------- against a plain queue

@@ -42,7 +42,10 @@ def step(chance, platform, tools, peer, held, ports):
 
 def work(platform, peers, directory):
     chance, held, ports = random.Random(), [], []
-    tools = StoreClient.connect(f"{directory}/0.socket")
+    try:
+        tools = StoreClient.connect(f"{directory}/0.socket")
+    except StoreLost:
+        return "lost"
     while True:
         try:
             step(chance, platform, tools, chance.choice(peers), held, ports)

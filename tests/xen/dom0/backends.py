@@ -14,6 +14,11 @@ _MODULES = Path("/usr/lib/refimpl-xen")
 NAMES = ("refimpl", "linux", "linux-fixed")
 
 
+def load(module: str) -> None:
+    """Load one of Linux's drivers."""
+    subprocess.run(["insmod", _MODULES / f"{module}.ko"], check=True)
+
+
 @contextlib.contextmanager
 def running(name: str) -> Iterator[None]:
     """Have a backend that serves every guest, for a block."""
@@ -27,7 +32,7 @@ def running(name: str) -> Iterator[None]:
                 backend.stop()
         return
     module = {"linux": "pvcalls-back", "linux-fixed": "pvcalls-back-fixed"}[name]
-    subprocess.run(["insmod", _MODULES / f"{module}.ko"], check=True)
+    load(module)
     try:
         yield
     finally:

@@ -85,8 +85,8 @@ class Guest:
             assert time.monotonic() < deadline, f"{command!r} prints {printed!r}, not {expected!r}"
             time.sleep(0.1)
 
-    def pytest(self, path: str, *, name: str, timeout: float = 300, **environment: str) -> None:
-        """Run tests of guest/ in the guest; their results go to those of this run. Raises CommandFailed."""
+    def pytest(self, path: str, *, name: str | None = None, timeout: float = 300, **environment: str) -> None:
+        """Run tests of guest/ in the guest; with a ``name`` their results are kept. Raises CommandFailed."""
         variables = " ".join(f"{key}={value}" for key, value in environment.items())
         command = f"{variables} {PYTEST} tests/xen/{path} --junitxml=/tmp/{name}.xml"
         if RECORD_EVIDENCE:
@@ -94,7 +94,7 @@ class Guest:
         try:
             print(self.run(command, timeout=timeout))
         finally:
-            for file in (f"{name}.xml", f"{name}.evidence.json"):
+            for file in (f"{name}.xml", f"{name}.evidence.json") if name else ():
                 content, missing = self.attempt(f"cat /tmp/{file}")
                 if not missing:
                     (RESULTS / file).write_bytes(content)

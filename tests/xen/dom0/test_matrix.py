@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import backends
 import pytest
@@ -24,16 +24,21 @@ def served(back: str) -> Iterator[Guest]:
         yield guest
 
 
+@pytest.mark.spec("RING-16", "SOCKET-1", "BIND-1", "RING-18")
+@pytest.mark.erratum("E-UNKNOWN-ID", "E-REL-UNKNOWN")
 def test_commands_byte_by_byte(served: Guest, back: str) -> None:
     served.pytest("guest/test_commands.py", name=f"commands-on-{back}", FRONT="refimpl", BACK=back)
 
 
+@pytest.mark.spec("CONNECT-6", "CONNECT-7", "CONNECT-8", "CONNECT-9")
 def test_refimpl_in_front(served: Guest, back: str) -> None:
     served.pytest("guest/test_sockets.py", name=f"refimpl-on-{back}", FRONT="refimpl", BACK=back)
 
 
-def test_linux_in_front(served: Guest, back: str) -> None:
+@pytest.mark.spec("ACCEPT-7", "ACCEPT-9", "ACCEPT-10", "ACCEPT-11")
+def test_linux_in_front(served: Guest, back: str, record_property: Callable[[str, object], None]) -> None:
     """Last: Linux's frontend never lets go of the device. It takes the one that refimpl's left."""
+    record_property("platform", "linux")
     served.run("xenstore-write device/pvcalls/0/state 1")
     served.await_output("xenstore-read $(xenstore-read device/pvcalls/0/backend)/state", "2")
     served.pytest("guest/test_sockets.py", name=f"linux-on-{back}", FRONT="linux", BACK=back)

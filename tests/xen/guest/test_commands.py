@@ -37,13 +37,11 @@ def answer(front: HostileFrontend, slot: bytes) -> int:
     return response.ret
 
 
-@pytest.mark.spec("SOCKET-3", "SOCKET-4")
 def test_socket(front: HostileFrontend) -> None:
     assert answer(front, socket_request(1, 0x10)) == 0
     assert answer(front, socket_request(2, 0x11, domain=10)) == NO_FAMILY
 
 
-@pytest.mark.spec("ERR-2")
 def test_unknown_command(front: HostileFrontend) -> None:
     assert answer(front, request(77, 3)) == NOT_SUPPORTED
 

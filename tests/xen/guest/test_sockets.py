@@ -38,7 +38,7 @@ def receive(connection: socket.socket, count: int) -> bytes:
     return bytes(received)
 
 
-@pytest.mark.spec("STATE-3", "STATE-5")
+@pytest.mark.spec("STATE-3", "STATE-6", "FNODE-3", "FNODE-4")
 def test_both_ends_connect(sockets: Sockets) -> None:
     from refimpl.store.client import StoreClient
 
@@ -48,6 +48,7 @@ def test_both_ends_connect(sockets: Sockets) -> None:
         assert store.read(f"{backend}/state") == b"4"
 
 
+@pytest.mark.spec("SOCKET-2", "CONNECT-2", "CONNECT-3", "CONNECT-4")
 def test_echo(sockets: Sockets) -> None:
     with closing(sockets.connect(ECHO)) as connection:
         connection.sendall(b"hello over grants")
@@ -69,6 +70,7 @@ def test_connection_to_nobody_is_refused(sockets: Sockets) -> None:
             sockets.connect(NOBODY)
 
 
+@pytest.mark.spec("WORKFLOW-9", "WORKFLOW-10", "WORKFLOW-11", "WORKFLOW-14")
 @pytest.mark.fault_of("back:linux", END_LOST)
 @pytest.mark.fault_of("back:linux-fixed", END_LOST)
 def test_peer_that_sends_and_closes_is_heard_to_the_end(sockets: Sockets) -> None:
@@ -81,6 +83,7 @@ def test_peer_that_sends_and_closes_is_heard_to_the_end(sockets: Sockets) -> Non
             assert hashlib.sha256(received).digest() == hashlib.sha256(random.Random(count).randbytes(count)).digest()
 
 
+@pytest.mark.spec("WORKFLOW-1", "WORKFLOW-4", "WORKFLOW-6", "WORKFLOW-8")
 @pytest.mark.fault_of("back:linux", STALL)
 def test_bulk_both_ways_at_once(sockets: Sockets) -> None:
     data = random.Random(4).randbytes(2 << 20)
@@ -114,6 +117,7 @@ def test_listen_and_accept_a_connection_from_outside(sockets: Sockets) -> None:
             assert receive(caller, 13) == b"who is there?"
 
 
+@pytest.mark.spec("BIND-2", "ACCEPT-2", "ACCEPT-3", "ACCEPT-4")
 @pytest.mark.fault_of("back:linux", STALL, always=False)
 def test_listen_and_accept_our_own_connection(sockets: Sockets) -> None:
     with closing(sockets.listen(("127.0.0.1", FIRST_PORT + 2))) as listener:
@@ -128,6 +132,7 @@ def test_listen_and_accept_our_own_connection(sockets: Sockets) -> None:
                 assert receive(near, 8) == b"and back"
 
 
+@pytest.mark.spec("RELEASE-5")
 def test_close_is_seen_by_the_peer(sockets: Sockets) -> None:
     with closing(sockets.listen(("127.0.0.1", FIRST_PORT + 3))) as listener:
         near = sockets.connect(("127.0.0.1", FIRST_PORT + 3))
@@ -141,6 +146,26 @@ def test_address_in_use(sockets: Sockets) -> None:
         sockets.listen(("127.0.0.1", FIRST_PORT + 4)).close()
     # Linux's frontend ignores the response to BIND, and then LISTEN is refused.
     assert caught.value.errno in (errno.EADDRINUSE, errno.EINVAL)
+
+
+@pytest.mark.only("front:refimpl")
+def test_sixty_connections_and_the_limit_of_gntalloc(sockets: Sockets) -> None:
+    """Linux lets a domain grant 1024 pages: 60 data rings of order 4; past that the error says what to raise."""
+    connections = []
+    try:
+        with pytest.raises(OSError, match="xen_gntalloc/parameters/limit"):
+            while len(connections) < 100:
+                connections.append(sockets.connect(ECHO))
+        assert len(connections) >= 60
+        connections.pop().close()
+        connections.append(sockets.connect(ECHO))
+        for number, connection in enumerate(connections):
+            connection.sendall(b"number %02d" % number)
+        for number, connection in enumerate(connections):
+            assert receive(connection, 9) == b"NUMBER %02d" % number
+    finally:
+        for connection in connections:
+            connection.close()
 
 
 def test_twenty_connections_at_once(sockets: Sockets) -> None:

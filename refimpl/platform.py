@@ -229,6 +229,18 @@ class Platform(ABC):
     def wake(self) -> None:
         """Make the :meth:`wait` in progress, or else the next one, return at once; from any thread or callback."""
 
+    def hold_frontend(self, device_id: int = 0) -> Callable[[], None]:
+        """Take this domain's own PV Calls device for this process; return what lets it go.
+
+        Where a domain is a process there is nothing to do. Raises DeviceInUse, naming who has it, until that one
+        releases it, closes its platform or dies; PlatformUnavailable where a kernel's driver has it.
+        """
+        return _nothing_to_release
+
+    def hold_backend(self) -> Callable[[], None]:
+        """Take the backend's part of this domain for this process, as :meth:`hold_frontend` takes a device."""
+        return _nothing_to_release
+
     def fileno(self) -> int | None:
         """Return a descriptor that is readable while ``wait(0)`` has something, None where there is no such."""
         return None
@@ -247,3 +259,7 @@ class Platform(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _nothing_to_release() -> None:
+    """Release what was not taken."""

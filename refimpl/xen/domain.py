@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Self
 
@@ -20,6 +20,7 @@ from refimpl.errors import (
 from refimpl.fence import fences
 from refimpl.platform import Platform
 from refimpl.store.client import StoreClient
+from refimpl.xen import kernel_drivers
 from refimpl.xen.device_lock import DeviceLock
 from refimpl.xen.devices import check_device, check_process
 from refimpl.xen.event_channels import EventChannels
@@ -126,15 +127,22 @@ class XenPlatform(Platform):
         self._check()
         return self._channels.fileno()
 
-    def hold_device(self, devid: int = 0) -> DeviceLock:
-        """Take this guest's PV Calls device ``devid`` for this process, until it releases it, closes or dies.
-
-        Raises DeviceInUse, which names the process that has it.
-        """
+    def hold_frontend(self, device_id: int = 0) -> Callable[[], None]:
+        """See :meth:`Platform.hold_frontend`."""
         self._check()
-        lock = DeviceLock(f"pvcalls-{self.domid}-{devid}")
+        kernel_drivers.check_frontend()
+        return self._hold(f"pvcalls-frontend-{device_id}")
+
+    def hold_backend(self) -> Callable[[], None]:
+        """See :meth:`Platform.hold_backend`."""
+        self._check()
+        kernel_drivers.check_backend()
+        return self._hold("pvcalls-backend")
+
+    def _hold(self, name: str) -> Callable[[], None]:
+        lock = DeviceLock(name)
         self._locks.append(lock)
-        return lock
+        return lock.release
 
     def close(self) -> None:
         """See :meth:`Platform.close`. Pages that somebody still looks at go when the last view of them does."""

@@ -102,14 +102,15 @@ def test_absent_domain_is_refused(platform: XenPlatform) -> None:
 
 
 def test_second_process_is_told_who_holds_the_device(platform: XenPlatform) -> None:
-    lock = platform.hold_device()
-    program = "from refimpl.xen import XenPlatform; XenPlatform.open().hold_device()"
+    let_go = platform.hold_frontend()
+    program = "from refimpl.xen import XenPlatform; XenPlatform.open().hold_frontend()"
     second = subprocess.run(["python3", "-c", program], capture_output=True, text=True)
-    assert f"DeviceInUse: process {os.getpid()} holds pvcalls-0-0" in second.stderr
+    assert f"DeviceInUse: process {os.getpid()} holds pvcalls-frontend-0" in second.stderr
     with pytest.raises(DeviceInUse):
-        platform.hold_device()
-    lock.release()
-    platform.hold_device()
+        platform.hold_frontend()
+    platform.hold_backend()
+    let_go()
+    platform.hold_frontend()
 
 
 def test_forked_child_owns_nothing(platform: XenPlatform) -> None:

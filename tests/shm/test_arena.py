@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -104,6 +105,7 @@ class Takes(RuleBasedStateMachine):
 
 
 TestTakes = Takes.TestCase
+TestTakes.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 
 
 def test_only_pages_taken_are_backed_by_memory(make) -> None:

@@ -65,31 +65,30 @@ DOMIDS = (0, 1, 2)
 @pytest.mark.parametrize("seed", range(2))
 def test_kills_at_random_moments(run_directory, cleaned, host_process, domain_process, seed) -> None:
     chance = random.Random(os.getpid() * 1000 + seed)
-    for _ in range(2):
-        with host_process(run_directory) as host:
-            run = host.run("host.hypervisor.run")
-            domains = []
+    with host_process(run_directory) as host:
+        run = host.run("host.hypervisor.run")
+        domains = []
 
-            def begin(domid: int):
-                domain = domain_process(run_directory, domid)
-                domain.run(WORK)
-                others = [other for other in DOMIDS if other != domid]
-                domain.begin(f"work(platform, {others}, {str(run_directory)!r})")
-                return domain
+        def begin(domid: int):
+            domain = domain_process(run_directory, domid)
+            domain.run(WORK)
+            others = [other for other in DOMIDS if other != domid]
+            domain.begin(f"work(platform, {others}, {str(run_directory)!r})")
+            return domain
 
-            try:
-                domains.extend(begin(domid) for domid in DOMIDS)
-                for _ in range(4):
-                    threading.Event().wait(chance.uniform(0, 0.1))  # until some moment
-                    victim = chance.choice(DOMIDS)
-                    domains[victim].kill()
-                    domains[victim] = begin(victim)
-                for each in chance.sample([host, *domains], 2):
-                    each.kill()
-                if host.is_gone:
-                    assert {each.result() for each in domains if not each.is_gone} == {"lost"}
-            finally:
-                for each in domains:
-                    each.__exit__()
+        try:
+            domains.extend(begin(domid) for domid in DOMIDS)
+            for _ in range(4):
+                threading.Event().wait(chance.uniform(0, 0.1))  # until some moment
+                victim = chance.choice(DOMIDS)
+                domains[victim].kill()
+                domains[victim] = begin(victim)
+            for each in chance.sample([host, *domains], 2):
+                each.kill()
+            if host.is_gone:
+                assert {each.result() for each in domains if not each.is_gone} == {"lost"}
+        finally:
+            for each in domains:
+                each.__exit__()
     cleaned(run)
     assert not run_directory.exists()

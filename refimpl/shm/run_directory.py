@@ -118,6 +118,20 @@ def remove_dead(path: str | os.PathLike[str]) -> None:
                 os.close(descriptor)
 
 
+def is_left_over(path: str | os.PathLike[str]) -> bool:
+    """Say whether it is a run directory of this user's in which no run lives: our sockets in it, and nothing else."""
+    with suppress(OSError):
+        descriptor = _open_directory(path)
+        if lock_linked(descriptor, path, fcntl.LOCK_EX):
+            try:
+                entries = list(Path(path).iterdir())
+                is_ours = all(_SOCKET_NAME.fullmatch(entry.name) and entry.is_socket() for entry in entries)
+                return bool(entries) and is_ours and os.fstat(descriptor).st_uid == os.geteuid()
+            finally:
+                os.close(descriptor)
+    return False
+
+
 def _open_directory(path: str | os.PathLike[str]) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 

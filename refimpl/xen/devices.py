@@ -49,12 +49,16 @@ def check_domid(domid: int) -> None:
         raise Misuse(f"{domid} is no domid (0..{FIRST_RESERVED_DOMID - 1})")
 
 
-def _why_absent(path: str, module: str) -> str:
+def is_under_xen() -> bool:
+    """Say whether this machine is a Xen domain."""
     try:
-        under_xen = _HYPERVISOR_TYPE.read_text().strip() == "xen"
+        return _HYPERVISOR_TYPE.read_text().strip() == "xen"
     except OSError:
-        under_xen = False
-    if not under_xen:
+        return False
+
+
+def _why_absent(path: str, module: str) -> str:
+    if not is_under_xen():
         return f"this machine does not run under Xen: there is no {path}, and {_HYPERVISOR_TYPE} does not say xen"
     return f"there is no {path}: load its driver with: sudo modprobe {module}"
 

@@ -36,6 +36,8 @@ from refimpl.store.wire import Operation, strings
 #: How often :meth:`StoreClient.transact` does a transaction before it gives up.
 MOST_ATTEMPTS = 64
 _LONGEST_PAUSE = 0.02
+#: How many refused requests :meth:`StoreClient.transact` takes for conflicts.
+_MOST_REFUSALS = 4
 _LONGEST_ERROR_NAME = 32
 
 _NUL = b"\0"
@@ -172,8 +174,11 @@ class _View(StoreView):
 
 
 class _Transaction(_View):
+    """The view of one transaction; ``refusal`` is the last error xenstore answered to a request made in it."""
+
     def __init__(self, requests: _Requests) -> None:
         self._requests = requests
+        self.refusal: StoreError | None = None
         super()._carry_out("", requests.transaction)
 
     def commit(self) -> None:
@@ -188,7 +193,13 @@ class _Transaction(_View):
     def _carry_out(self, path: str, request: Callable[[], Any]) -> Any:
         if not self._requests.tx_id:  # Else the request would quietly be made outside any transaction.
             raise Misuse("the transaction is over")
-        return super()._carry_out(path, request)
+        try:
+            return super()._carry_out(path, request)
+        except StoreLost:
+            raise
+        except StoreError as error:
+            self.refusal = error
+            raise
 
 
 class StoreClient(_View, Store):
@@ -222,16 +233,27 @@ class StoreClient(_View, Store):
         return cls(router)
 
     def transact(self, action: Callable[[StoreView], Result]) -> Result:
-        """See :meth:`Store.transact`; at most :data:`MOST_ATTEMPTS` times, with short pauses of random length."""
-        for attempt in range(1, MOST_ATTEMPTS):
-            try:
-                return self._transact_once(action)
-            except StoreConflict:
-                time.sleep(random.uniform(0, min(0.0001 * attempt, _LONGEST_PAUSE)))
-        return self._transact_once(action)
+        """See :meth:`Store.transact`; at most :data:`MOST_ATTEMPTS` times, with short pauses of random length.
 
-    def _transact_once(self, action: Callable[[StoreView], Result]) -> Result:
-        transaction = _Transaction(copy.copy(self._requests))  # A pyxs client holds one transaction.
+        A request refused in a transaction may be no more than a conflict: C xenstored shows a node as it is when it is
+        first looked at, so a parent can be missing whose child is there. Such refusals come out only when they come
+        again and again.
+        """
+        refusals = 0
+        for attempt in range(1, MOST_ATTEMPTS):
+            transaction = _Transaction(copy.copy(self._requests))  # A pyxs client holds one transaction.
+            try:
+                return self._transact_once(transaction, action)
+            except StoreConflict:
+                pass
+            except StoreError as error:
+                refusals += 1
+                if error is not transaction.refusal or refusals > _MOST_REFUSALS:
+                    raise
+            time.sleep(random.uniform(0, min(0.0001 * attempt, _LONGEST_PAUSE)))
+        return self._transact_once(_Transaction(copy.copy(self._requests)), action)
+
+    def _transact_once(self, transaction: _Transaction, action: Callable[[StoreView], Result]) -> Result:
         try:
             result = action(transaction)
         except BaseException:

@@ -337,6 +337,50 @@ class TestTransactions:
         with pytest.raises(LookupError, match="mine"):
             call.result(PATIENCE)
 
+    def test_a_refusal_in_it_may_be_a_conflict(self, play) -> None:
+        client = play()
+        call = client.start(client.store.transact, lambda view: view.remove("/a/b"))
+        for number in (1, 2):
+            self.start(client, number)
+            client.server.refuse(client.server.expect(Operation.RM), b"EINVAL\0")
+            self.end(client, number, b"F")
+        self.start(client, 3)
+        client.server.answer(client.server.expect(Operation.RM))
+        self.end(client, 3, b"T")
+        assert call.result(PATIENCE) is None
+
+    def test_a_refusal_that_comes_again_comes_out(self, play) -> None:
+        client = play()
+        call = client.start(client.store.transact, lambda view: view.read("/a"))
+        for number in range(1, 6):
+            self.start(client, number)
+            client.server.refuse(client.server.expect(Operation.READ), b"ENOENT\0")
+            self.end(client, number, b"F")
+        with pytest.raises(StoreNoEntry):
+            call.result(PATIENCE)
+
+    def test_a_refusal_that_the_action_expects_is_its_own(self, play) -> None:
+        client = play()
+        call = client.start(client.store.transact, lambda view: view.read_or_none("/a"))
+        self.start(client, 1)
+        client.server.refuse(client.server.expect(Operation.READ), b"ENOENT\0")
+        self.end(client, 1, b"T")
+        assert call.result(PATIENCE) is None
+
+    def test_an_error_of_the_action_s_own_comes_out_at_once(self, play) -> None:
+        client = play()
+
+        def action(view: StoreView) -> None:
+            assert view.read_or_none("/a") is None
+            raise StoreExists("EEXIST", "/a")
+
+        call = client.start(client.store.transact, action)
+        self.start(client, 1)
+        client.server.refuse(client.server.expect(Operation.READ), b"ENOENT\0")
+        self.end(client, 1, b"F")
+        with pytest.raises(StoreExists):
+            call.result(PATIENCE)
+
     def test_the_server_dies_in_it(self, play) -> None:
         client = play()
         call = client.start(client.store.transact, lambda view: view.write("/a", b"v"))

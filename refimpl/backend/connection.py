@@ -160,7 +160,7 @@ class Connection:
         for _ in range(_MOST_ROUNDS):
             views = ring.writable()
             if not views:
-                break  # Full: the frontend's event starts it again. SEC-B-13
+                break  # SEC-B-13: full; the frontend's event starts it again
             try:
                 one = len(views) == 1
                 received = self._socket.recv_into(views[0]) if one else self._socket.recvmsg_into(views)[0]

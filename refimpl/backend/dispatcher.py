@@ -88,7 +88,7 @@ class Dispatcher:
                     return
         except StopIteration:
             command.undo.pop_all()
-            self._end(command, 0)
+            self._end(command, 0)  # SOCKET-6, RING-15
         except CommandRefused as refused:
             self._fail(command, refused)
 
@@ -117,7 +117,9 @@ class Dispatcher:
         if self.guest.observer is not None:
             self.guest.observer.response_put(self.guest.domid, command.request, ret, reason)
         if not self._is_closed:
-            self._respond(Response.to(command.request, ret))  # SOCKET-5, CONNECT-16, RELEASE-11, SEC-B-4
+            self._respond(
+                Response.to(command.request, ret)
+            )  # SOCKET-5, CONNECT-16, RELEASE-11, BIND-5, LISTEN-3, ACCEPT-14, POLL-5, SEC-B-4
 
     def close(self) -> None:
         """Tear everything down and answer nothing: every command unwound, every socket closed as RELEASE does it."""

@@ -36,7 +36,7 @@ class Command(IntEnum):
 def request_layout(name: str, *members: tuple[str, str]) -> Layout:
     """Declare a request: the common head, the members, zeroes up to 64 bytes."""
     head = (("req_id", "I"), ("cmd", "I"))  # RING-5, RING-7, RING-8
-    return Layout(name, *head, *members, total_size=REQUEST_SIZE_BYTES)
+    return Layout(name, *head, *members, total_size=REQUEST_SIZE_BYTES)  # RING-11, EXPAND-3
 
 
 @dataclass(frozen=True, slots=True)

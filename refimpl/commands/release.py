@@ -67,8 +67,8 @@ def steps(request: ReleaseRequest) -> Steps:
     yield AnswerPending(entry)  # E-ACC-REL, E-CONN-SYNC
     if entry.state is SocketState.CONNECTED:
         yield DrainOutput(entry)  # E-SENDCLOSE
-    yield CloseSocket(entry)  # RELEASE-1, RELEASE-2, RELEASE-4
-    yield UnmapDataRing(entry)  # RELEASE-3, RELEASE-4, CONNECT-11
+    yield CloseSocket(entry)  # RELEASE-1, RELEASE-2, RELEASE-4, RELEASE-7
+    yield UnmapDataRing(entry)  # RELEASE-3, RELEASE-4, RELEASE-9, CONNECT-11, SEC-B-23 (E-REUSE)
     yield UnmapIndexesPage(entry)  # RELEASE-3, RELEASE-4
     yield UnbindEventChannel(entry)  # RELEASE-4
     yield ForgetSocket(entry)  # RELEASE-1

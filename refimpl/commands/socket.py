@@ -43,7 +43,7 @@ class SocketRequest(Structure):
     def make(cls, req_id: int, id: int) -> SocketRequest:
         """Return the only request a version 1 frontend sends: an IPv4 stream socket."""
         family, type_ = AddressFamily.AF_INET, SocketType.SOCK_STREAM
-        return cls(req_id, Command.SOCKET, id, family, type_, DEFAULT_PROTOCOL)  # SOCKET-2, FAMILY-1
+        return cls(req_id, Command.SOCKET, id, family, type_, DEFAULT_PROTOCOL)  # SOCKET-2, FAMILY-1, RING-8
 
 
 def steps(request: SocketRequest) -> Steps:

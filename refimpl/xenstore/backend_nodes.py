@@ -59,7 +59,7 @@ class BackendNodes:
         nodes = {
             VERSIONS: PROTOCOL_VERSION.encode(),  # BNODE-1 (E-VERSIONS): Linux compares the whole string
             MAX_PAGE_ORDER: order,  # BNODE-3
-            FUNCTION_CALLS: b"1",  # BNODE-5, BNODE-7 (E-FUNC)
+            FUNCTION_CALLS: b"1",  # BNODE-5, BNODE-7, EXPAND-2 (E-FUNC)
         }
         if draft_nodes:
             nodes[DRAFT_VERSION] = PROTOCOL_VERSION.encode()

@@ -82,7 +82,7 @@ def test_a_long_stream_through_a_small_ring_keeps_its_hash(guest, server) -> Non
 # The end of the stream, and errors.
 
 
-@pytest.mark.spec("IDXPAGE-14", "IDXPAGE-16", "WORKFLOW-15")
+@pytest.mark.spec("IDXPAGE-14", "IDXPAGE-16", "IDXPAGE-18", "WORKFLOW-15")
 @pytest.mark.erratum("E-SIGN", "E-FIN-LOSS", "E-DRAIN", "E-ERRNOTIFY")
 def test_the_peers_end_is_said_after_its_data_was_taken(guest, server) -> None:
     ring, peer = connected(guest, server)

@@ -148,7 +148,7 @@ def test_deny_refuses_and_names_its_rule_in_the_trace(directory: str, run) -> No
             event = json.loads(host.process.stdout.readline())
             if event.get("ret") == -13:
                 break
-        assert "rule 'connect:127.0.0.1:9' denies it" in event["reason"]
+        assert "rule 'connect:127.0.0.1:9' (--deny) denies it" in event["reason"]
     finally:
         host.stop()
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refimpl.commands.expanding import COMMANDS, command_name, decode
-from refimpl.commands.message import ARGUMENTS_SIZE_BYTES, Command, RequestHead
+from refimpl.commands.message import ARGUMENTS_SIZE_BYTES, Command, RequestHead, request_layout
 
 
 @pytest.mark.spec("RAT-3", "RING-16", "EXPAND-1")
@@ -32,6 +32,13 @@ def test_no_commands_arguments_are_larger_than_56_bytes() -> None:
     for request, _steps in COMMANDS.values():
         last = request.LAYOUT.fields[-1]
         assert last.offset + last.size - 8 <= ARGUMENTS_SIZE_BYTES == 56
+
+
+@pytest.mark.spec("RING-11", "EXPAND-3")
+def test_a_command_with_larger_arguments_cannot_be_declared_in_this_version() -> None:
+    assert request_layout("fits", ("id", "Q"), ("argument", "48s")).size == 64
+    with pytest.raises(ValueError, match="past 64"):
+        request_layout("does not", ("id", "Q"), ("argument", "49s"))
 
 
 @given(st.binary(min_size=64, max_size=64))

@@ -9,7 +9,7 @@ from refimpl.commands.socket import SocketRequest
 from refimpl.commands.steps import OpenSocket, ReserveId
 
 
-@pytest.mark.spec("SOCKET-2", "FAMILY-1")
+@pytest.mark.spec("SOCKET-2", "FAMILY-1", "RING-8")
 @pytest.mark.parametrize("id", [0, 1, 2**63, 2**64 - 1])
 def test_the_frontend_asks_for_an_ipv4_stream_under_any_number(id: int) -> None:
     request = SocketRequest.make(5, id)

@@ -44,6 +44,11 @@ def test_a_draft_v5_backend_is_understood_without_function_calls() -> None:
     assert BackendNodes.from_nodes({**DRAFT_V5, "networking-calls": b"1"}).is_draft
 
 
+@pytest.mark.spec("EXPAND-2")
+def test_a_set_of_commands_is_advertised_by_a_node_of_its_own() -> None:
+    assert BackendNodes(9).to_nodes(draft_nodes=False)["function-calls"] == b"1"
+
+
 @pytest.mark.spec("BNODE-2")
 @pytest.mark.erratum("E-VERSIONS")
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What the backend does, one turn at a time: descriptors, timers, and work that comes from other threads.
 
-A turn is all that is carried out at once: only one thread has it. Mostly that is the loop's own; a thread that was woken
-for some work takes a turn itself where it can (:meth:`EventLoop.try_turn`), which spares a second wake-up.
+A turn is all that is carried out at once: only one thread has it. Mostly that is the loop's own; a thread that was
+woken for some work takes a turn itself where it can (:meth:`EventLoop.try_turn`), which spares a second wake-up.
 
 Descriptors are watched edge-triggered, so that a socket is registered once and costs no system call while its ring is
 full or its peer slow; whoever gets an edge works until the socket would block. A piece of work that stops short, to be
@@ -53,6 +53,9 @@ class EventLoop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._events: dict[int, int] = {}
+        # Descriptors forgotten since the loop went to look for events: what it found may be of an earlier bearer.
+        self._forgotten: set[int] = set()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._soon: collections.deque[Callback] = collections.deque()
@@ -73,12 +76,14 @@ class EventLoop:
     def watch(self, descriptor: int, events: int, callback: Callable[[int], None]) -> None:
         """Call ``callback(mask)`` when one of the events happens on the descriptor."""
         self._epoll.register(descriptor, events)
+        self._events[descriptor] = events
         self._callbacks[descriptor] = callback
 
     def unwatch(self, descriptor: int) -> None:
         """Stop watching, before the descriptor is closed; one not watched is ignored."""
         if self._callbacks.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
+            self._forgotten.add(descriptor)
 
     def call_soon(self, callback: Callback) -> None:
         """Call once, in the next turn: after what else is ready has had its own."""
@@ -107,10 +112,10 @@ class EventLoop:
     def try_turn(self, work: Callback) -> bool:
         """Work a turn in a thread that is not the loop's: ``work()``, then what waited for this turn.
 
-        Returns False, with nothing done, while the loop has the turn or waits for it. What ``work`` raises, raises
-        :meth:`run`.
+        Returns False, with nothing done, while the loop has the turn or waits for it, or has work handed over before
+        this one. What ``work`` raises, raises :meth:`run`.
         """
-        if self._wants_turn or not self._turn.acquire(blocking=False):
+        if self._wants_turn or self._handed_over or not self._turn.acquire(blocking=False):
             return False
         try:
             work()
@@ -153,10 +158,14 @@ class EventLoop:
         self._wants_turn = False
 
     def _run_callbacks(self, events: Sequence[tuple[int, int]]) -> None:
-        callbacks = self._callbacks
+        callbacks, forgotten = self._callbacks, self._forgotten
         for descriptor, mask in events:
             callback = callbacks.get(descriptor)
-            if callback is not None:  # An earlier callback of this turn may have closed it.
+            if callback is None:
+                continue  # Another thread's turn, or an earlier callback of this one, has closed it.
+            if descriptor in forgotten:
+                self._epoll.modify(descriptor, self._events[descriptor])  # Tells its own events anew.
+            else:
                 callback(mask)
 
     def _run_soon(self) -> None:
@@ -165,6 +174,7 @@ class EventLoop:
 
     def _wait_seconds(self, timeout: float | None) -> float | None:
         self._take_turn()
+        self._forgotten.clear()
         self._wakes_at = due = 0.0 if self._soon else self._next_due()
         self._turn.release()
         if due == math.inf:

@@ -37,13 +37,20 @@ def open_socket() -> socket.socket:
 
 def start_connect(connecting: socket.socket, address: InternetAddress) -> bool:
     """Start to connect; True when that is already done, False when the socket will be writable once it is."""
-    try:
-        with _refusing(f"connect to {address}"):
+    with _refusing(f"connect to {address}"):
+        try:
             connecting.connect((address.host, address.port_number))  # CONNECT-1
-    except CommandRefused as refused:
-        if refused.error_number == ErrorNumber.EINPROGRESS:
-            return False
-        raise
+        except BlockingIOError:
+            return _is_connected_meanwhile(connecting, address)
+    return True
+
+
+def _is_connected_meanwhile(connecting: socket.socket, address: InternetAddress) -> bool:
+    """Say whether a connect just begun is over: on this host the answer comes before the call returns."""
+    try:
+        connecting.connect((address.host, address.port_number))
+    except BlockingIOError:  # EALREADY
+        return False
     return True
 
 

@@ -1,8 +1,8 @@
 """Event channels into the event loop: which port fired, and who looks after it.
 
-Where the platform has a descriptor for its events the loop watches that. Where it has none (a POSIX semaphore cannot be
-selected on) one thread waits, and does the work itself in a turn of the loop's, or hands the ports over when the loop is
-busy. Either way a port is rearmed only after its work.
+Where the platform has a descriptor for its events the loop watches that. Where it has none (a POSIX semaphore cannot
+be selected on) one thread waits, and does the work itself in a turn of the loop's, or hands the ports over when the
+loop is busy. Either way a port is rearmed only after its work.
 
 A port that keeps firing with nothing to do is rearmed later and later, so that a storm costs its sender more than us.
 """

@@ -112,3 +112,101 @@ def test_closing_gives_its_descriptors_back() -> None:
     for _ in range(5):
         EventLoop().close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_thread_works_a_turn_of_its_own_and_what_it_asks_for_is_done_too(loop: EventLoop) -> None:
+    done: list[str] = []
+
+    def work() -> None:
+        done.append("work")
+        loop.call_soon(lambda: done.append("soon"))
+
+    assert loop.try_turn(work)
+    assert done == ["work", "soon"]
+
+
+def test_no_thread_takes_a_turn_while_another_has_one(loop: EventLoop) -> None:
+    seen: list[bool] = []
+
+    def work() -> None:
+        other = threading.Thread(target=lambda: seen.append(loop.try_turn(lambda: None)))
+        other.start()
+        other.join()
+
+    loop.call_soon(work)
+    loop.run_once(0)
+    assert loop.try_turn(work)
+    assert seen == [False, False]
+
+
+def test_work_handed_over_before_a_turn_is_done_before_it(loop: EventLoop) -> None:
+    done: list[str] = []
+    loop.call_from_thread(lambda: done.append("first"))
+    assert not loop.try_turn(lambda: done.append("second"))
+    loop.run_once(1)
+    assert done == ["first"]
+
+
+def test_a_turn_that_starts_a_timer_or_leaves_work_wakes_the_loop(loop: EventLoop) -> None:
+    done: list[str] = []
+
+    def work_again() -> None:
+        loop.call_soon(lambda: done.append("left over"))
+        loop.call_later(0.001, loop.stop)
+
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    while not loop.try_turn(lambda: loop.call_soon(work_again)):
+        pass
+    thread.join(30)
+    assert done == ["left over"]
+
+
+def test_what_a_turn_of_another_thread_raises_ends_the_loop(loop: EventLoop) -> None:
+    def fail() -> None:
+        raise ValueError("of the turn")
+
+    assert loop.try_turn(fail)
+    with pytest.raises(ValueError, match="of the turn"):
+        loop.run()
+
+
+def test_a_doorbell_that_rings_is_not_rung_again_and_nothing_is_lost(loop: EventLoop) -> None:
+    done: list[int] = []
+
+    def add(number: int) -> None:
+        done.append(number)
+        if number < 3:
+            loop.call_from_thread(lambda: add(number + 1))
+
+    loop.call_from_thread(lambda: add(0))
+    loop.call_from_thread(lambda: done.append(9))
+    while len(done) < 5:
+        loop.run_once(1)
+    assert done == [0, 9, 1, 2, 3]
+
+
+def test_an_event_of_a_descriptor_closed_meanwhile_is_not_that_of_the_next_with_its_number(loop: EventLoop) -> None:
+    """Two sockets are ready in one turn; the callback of either closes both and watches a new pair by their numbers."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    numbers = [left.fileno() for left, _ in pairs]
+    fresh: list[tuple[socket.socket, socket.socket]] = []
+    masks: list[int] = []
+
+    def replace(_mask: int) -> None:
+        for number in numbers:
+            loop.unwatch(number)
+        for index, number in enumerate(numbers):
+            fresh.append(socket.socketpair())
+            os.dup2(fresh[index][0].fileno(), number)
+            loop.watch(number, SOCKET_EVENTS, masks.append)
+
+    for left, right in pairs:
+        loop.watch(left.fileno(), SOCKET_EVENTS, replace)
+        right.close()  # An end of stream: the fresh ones have none.
+    while len(masks) < 2:
+        loop.run_once(1)
+    assert not any(mask & select.EPOLLRDHUP for mask in masks)
+    for pair in (*fresh, *pairs):
+        for each in pair:
+            each.close()

@@ -1,4 +1,4 @@
-"""The process that measures: a guest, or a program with the system's own sockets. It is told cases, and answers figures."""
+"""The process that measures: a guest, or a program with the system's own sockets. Told cases, it answers figures."""
 
 from __future__ import annotations
 

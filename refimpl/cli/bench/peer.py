@@ -1,4 +1,4 @@
-"""The other end of every measurement: an ordinary TCP server that knows nothing of PV Calls, in a process of its own."""
+"""The other end of every measurement: an ordinary TCP server, a process of its own, that knows nothing of PV Calls."""
 
 from __future__ import annotations
 

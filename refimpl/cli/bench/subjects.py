@@ -46,7 +46,10 @@ class Subject:
             if case.work == "stream":
                 return True
             return self.ring_order == (SOCKETS_RING_ORDER if case.work == "sockets" else BEST_RING_ORDER)
-        return self.name == "direct" or (case.open_sockets or 1) <= _MOST_RELAYED_SOCKETS
+        if self.name == "direct":
+            return True
+        # A relay takes a connection before it has reached the peer: no figure to compare.
+        return case.work != "connect" and (case.open_sockets or 1) <= _MOST_RELAYED_SOCKETS
 
 
 def has_socat() -> bool:

@@ -1,7 +1,7 @@
 """What is measured: the cases of a round, and each of the four works over any socket there is.
 
-A stream is measured by the receiver's word: the peer answers with one byte when it has all of it. Whoever calls has made
-the socket; nothing here knows whether a frontend, the system or a relay is beneath.
+A stream is measured by the receiver's word: the peer answers with one byte when it has all of it. Whoever calls has
+made the socket; nothing here knows whether a frontend, the system or a relay is beneath.
 """
 
 from __future__ import annotations

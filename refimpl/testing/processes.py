@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import threading
@@ -97,6 +98,16 @@ class End:
         """Its process id."""
         return self._process.pid or 0
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.is_alive()
+
+    @property
+    def has_reported(self) -> bool:
+        """Whether there is something to hear."""
+        return self._here.poll(0)
+
     def heard(self) -> Any:
         """Wait for its next report. Raises EOFError if it has ended, AssertionError if nothing comes."""
         if not self._here.poll(PATIENCE):
@@ -161,11 +172,26 @@ def store(line: Line, run: str) -> None:
 
 def backend(line: Line, run: str, observer: Observer | None = None) -> None:
     """Be domain 0 with a backend that allows everything, until told to stop."""
+    _serve(line, run, observer, line)
+
+
+def _serve(line: Line, run: str, observer: Observer | None, report: Callable[[Any], None]) -> None:
     with ShmPlatform.join(run, domid=0, arena_pages=_ARENA_PAGES) as platform:
         serving = Backend(platform, Settings(policy=Policy(allow_everything=True), observer=observer))
         threading.Thread(target=_stop_when_told, args=(line, serving), daemon=True).start()
-        line("ready")
+        report("ready")
         serving.run()
+
+
+def crowded_backend(line: Line, run: str, spare_descriptors: int) -> None:
+    """Be a backend whose process has room for a few descriptors more than it needs to begin."""
+
+    def limited(value: Any) -> None:
+        limit = len(os.listdir("/proc/self/fd")) + spare_descriptors
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        line(value)
+
+    _serve(line, run, None, limited)
 
 
 def _stop_when_told(line: Line, serving: Backend) -> None:

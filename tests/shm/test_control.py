@@ -88,7 +88,7 @@ def test_no_room_for_an_answers_descriptors_passes(listener, run_directory) -> N
         for _ in range(2):
             send_message(connection, {}, [null.fileno(), null.fileno()])
         before = open_descriptors()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
         try:
             with pytest.raises(LimitReached):
                 client.call({})

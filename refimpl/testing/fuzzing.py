@@ -1,0 +1,281 @@
+"""Ends that write anything anywhere, against real ones, with an honest guest beside them; and what that did.
+
+``python -m refimpl.testing.fuzzing --steps N --seed S`` runs both fuzzers and prints their figures:
+
+- the backend: a guest of random requests, random words in every page it shares, random nodes, while another guest's
+  bytes are checked and timed, by turns with the hostile one at work and stopped;
+- the frontend: a backend of random responses, words and states, while the guest's program uses its sockets. Whatever
+  it is told, its calls end, and end in errors that callers know.
+
+Spec: none; security rules SEC-B-11, SEC-B-14, SEC-F-1 to SEC-F-6.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import socket
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from refimpl.errors import RefimplError
+from refimpl.frontend import Frontend
+from refimpl.shm import ShmPlatform
+from refimpl.store.client import StoreClient
+from refimpl.testing import raw
+from refimpl.testing.attack import NODES, attacking_guest, number
+from refimpl.testing.hostile import DataRing
+from refimpl.testing.hostile_backend import HostileBackend
+from refimpl.testing.processes import End, Line, backend, store
+from refimpl.toolstack import attach, introduce_domain_nodes
+
+_ROUNDS_A_TURN = 30
+
+
+@dataclass
+class Figures:
+    """What came of it. Counts before and after are of the process that was attacked."""
+
+    inputs: int = 0
+    connections: int = 0
+    crashes: int = 0
+    hangs: int = 0
+    descriptors: tuple[int, int] = (0, 0)
+    mappings: tuple[int, int] = (0, 0)
+    resident_kib: tuple[int, int] = (0, 0)
+    #: Pages that an attacked frontend still grants, or sets aside for a backend that maps them.
+    pages_kept: int = 0
+    #: Of an honest guest's round trips: median with the hostile one at work, by that with it stopped.
+    delay_ratio: float = 0.0
+    worst_delay_ms: float = 0.0
+
+
+def fuzz_backend(steps: int, seed: int) -> Figures:
+    """Attack a backend, an honest guest beside the hostile one; raise nothing, count all."""
+    figures = Figures(inputs=steps)
+    with tempfile.TemporaryDirectory(prefix="refimpl-") as folder, _echo_server() as address:
+        run = f"{folder}/run"
+        with End(store, run) as storing, closing(_ready(storing, run)) as client, End(backend, run) as served:
+            served.heard()
+            with ShmPlatform.join(run, arena_pages=1024) as platform:
+                give_device(client, platform.domid)
+                with Frontend.open(platform, ring_order=2) as frontend:
+                    before = holdings(served.pid)
+                    with frontend.create_connection(address) as connection:
+                        connection.settimeout(30)
+                        with End(attacking_guest, run, address, seed, steps) as hostile:
+                            give_device(client, hostile.heard())
+                            hostile.go_on()
+                            try:
+                                figures.delay_ratio, figures.worst_delay_ms = _time_by_turns(connection, hostile)
+                                figures.connections = hostile.heard()
+                            except TimeoutError:
+                                figures.hangs += 1
+                    with suppress(RefimplError):
+                        frontend.socket().close()  # The backend had a turn after the guest's death.
+                    after = holdings(served.pid)
+                    figures.crashes = int(not served.is_alive)
+    figures.descriptors, figures.mappings, figures.resident_kib = zip(before, after, strict=True)
+    return figures
+
+
+def _time_by_turns(connection: Any, hostile: End) -> tuple[float, float]:
+    """Time round trips with the hostile guest stopped and at work, turn by turn, until it has ended."""
+    calm: list[float] = []
+    storm: list[float] = []
+    longest = 0.0
+    while hostile.is_alive and not hostile.has_reported:
+        hostile.signal(signal.SIGSTOP)
+        calm.append(_median_round_trip(connection)[0])
+        hostile.signal(signal.SIGCONT)
+        median, worst = _median_round_trip(connection)
+        storm.append(median)
+        longest = max(longest, worst)
+    return statistics.median(storm) / statistics.median(calm), longest * 1000
+
+
+def _median_round_trip(connection: Any) -> tuple[float, float]:
+    times = []
+    for turn in range(_ROUNDS_A_TURN):
+        message = b"%06d" % turn * 100
+        began = time.perf_counter()
+        connection.sendall(message)
+        answer = b""
+        while len(answer) < len(message):
+            answer += connection.recv(4096)
+        times.append(time.perf_counter() - began)
+        if answer != message:
+            raise AssertionError("the honest guest's bytes were changed")
+    return statistics.median(times), max(times)
+
+
+def using_guest(line: Line, run: str, rounds: int) -> None:
+    """Use sockets over whatever the backend says, in short waits; report the errors that callers do not know."""
+    with ShmPlatform.join(run, arena_pages=1024) as platform:
+        at_first = platform._domain.arena.free_page_count
+        line(platform.domid)
+        line.wait()
+        strange = []
+        for _ in range(rounds):
+            try:
+                _use(platform)
+            except (OSError, RefimplError):
+                pass
+            except Exception as error:
+                strange.append(repr(error))
+        line((strange, at_first - platform._domain.arena.free_page_count))
+        line.wait()
+
+
+def _use(platform: ShmPlatform) -> None:
+    with Frontend.open(platform, ring_order=1, timeout=0.5, arrival_timeout=0.0) as frontend:
+        for _ in range(4):
+            with suppress(OSError), frontend.socket() as connection:
+                connection.settimeout(0.1)
+                connection.connect(("192.0.2.1", 80))
+                connection.send(b"x" * 3000)
+                for _ in range(3):
+                    connection.recv(5000)
+                    connection.send(b"y" * 100)
+            with suppress(OSError), frontend.socket() as listener:
+                listener.settimeout(0.05)
+                listener.bind(("0.0.0.0", 8080))
+                listener.listen()
+                listener.accept()
+
+
+def fuzz_frontend(rounds: int, seed: int) -> Figures:
+    """Attack a frontend by a backend of random words, for so many lives of its device."""
+    figures, pick = Figures(), random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="refimpl-") as folder:
+        run = f"{folder}/run"
+        with (
+            End(store, run) as storing,
+            closing(_ready(storing, run)) as client,
+            ShmPlatform.join(run, domid=0, arena_pages=1024) as zero,
+            End(using_guest, run, rounds) as attacked,
+        ):
+            domid = attacked.heard()
+            give_device(client, domid)
+            before = holdings(attacked.pid)
+            attacked.go_on()
+            deadline = time.monotonic() + 60 + 10 * rounds
+            while attacked.is_alive and not attacked.has_reported and time.monotonic() < deadline:
+                with suppress(AssertionError, RefimplError, ValueError):
+                    _live_one_life(zero, domid, pick, figures)
+            after = holdings(attacked.pid)
+            figures.hangs = int(not attacked.has_reported and attacked.is_alive)
+            strange, figures.pages_kept = attacked.heard() if attacked.has_reported else ([], 0)
+            figures.crashes = len(strange) + (not attacked.is_alive)
+            for each in strange[:5]:
+                print("  strange:", each)
+    figures.descriptors, figures.mappings, figures.resident_kib = zip(before, after, strict=True)
+    return figures
+
+
+def _live_one_life(zero: ShmPlatform, domid: int, pick: random.Random, figures: Figures) -> None:
+    with HostileBackend(zero, domid, patience=1.0) as end:
+        end.publish()
+        end.connect()
+        figures.connections += 1
+        for _ in range(pick.randrange(5, 60)):
+            figures.inputs += 1
+            for port in zero.wait(0.01):
+                zero.rearm(port)
+            for asked in end.take_requests():
+                if asked.cmd == raw.CONNECT and pick.random() < 0.8:
+                    with suppress(RefimplError):
+                        end.map_data_ring(asked)
+                other = {pick.choice(("req_id", "cmd", "id", "pad")): number(pick)} if pick.random() < 0.05 else {}
+                if asked.cmd != raw.ACCEPT or pick.random() < 0.2:
+                    end.answer(asked, pick.choice((0, 0, 0, 0, 0, 0, -11, -4096, 5, -(2**31))), **other)
+            for ring in end.rings:
+                _disturb(ring, pick)
+                end.notify(ring.port)
+            if pick.random() < 0.02:
+                end.commands.set_word(pick.choice((0, 4, 8, 12, pick.randrange(1024) * 4)), number(pick))
+            if pick.random() < 0.02:
+                end.set_state(pick.choice(NODES))
+
+
+def _disturb(ring: DataRing, pick: random.Random) -> None:
+    if pick.random() < 0.5:
+        ring.indexes["in_prod"] = ring.indexes["in_cons"] + pick.randrange(ring.half_bytes + 1)
+    else:
+        name = pick.choice((*raw.INDEXES_WORDS, "ref"))
+        if name == "ref":
+            ring.indexes.set_word(pick.randrange(1024) * 4, number(pick))
+        elif pick.random() < 0.3:
+            ring.indexes[name] = number(pick)
+
+
+def holdings(pid: int) -> tuple[int, int, int]:
+    """Count a process's descriptors, mappings and resident KiB; zeroes if it is gone."""
+    try:
+        with open(f"/proc/{pid}/maps", "rb") as maps, open(f"/proc/{pid}/statm") as sizes:
+            return len(os.listdir(f"/proc/{pid}/fd")), sum(1 for _ in maps), int(sizes.read().split()[1]) * 4
+    except OSError:
+        return 0, 0, 0
+
+
+def give_device(client: StoreClient, domid: int) -> None:
+    """Do the toolstack's part for a new domain."""
+    introduce_domain_nodes(client, domid)
+    attach(client, domid)
+
+
+def _ready(storing: End, run: str) -> StoreClient:
+    storing.heard()
+    return StoreClient.connect(f"{run}/0.socket")
+
+
+class _echo_server:
+    """A TCP server that sends back what it gets; gives its address."""
+
+    def __enter__(self) -> tuple[str, int]:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._start(self._accept)
+        address: tuple[str, int] = self._listener.getsockname()
+        return address
+
+    def __exit__(self, *exception: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _start(self, function: Callable[..., None], *arguments: Any) -> None:
+        threading.Thread(target=function, args=arguments, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                self._start(self._serve, self._listener.accept()[0])
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while data := connection.recv(1 << 16):
+                connection.sendall(data)
+
+
+def main() -> None:
+    """Run both fuzzers and print what came of it."""
+    parser = argparse.ArgumentParser(prog="python -m refimpl.testing.fuzzing", description=__doc__)
+    parser.add_argument("--steps", type=int, default=100_000, help="hostile acts against the backend")
+    parser.add_argument("--lives", type=int, default=200, help="lives of the frontend's device")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    options = parser.parse_args()
+    print("seed", options.seed)
+    print("backend ", fuzz_backend(options.steps, options.seed))
+    print("frontend", fuzz_frontend(options.lives, options.seed))
+
+
+if __name__ == "__main__":
+    main()

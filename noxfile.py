@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.options.sessions = ["tests", "lint", "types", "imports", "spec"]
@@ -56,6 +58,25 @@ def mutate(session: nox.Session) -> None:
     _install(session, "test")
     session.run("pytest", "-q", "--evidence", EVIDENCE)
     session.run("refimpl", "spec", "mutate", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Long runs of the fuzzers; ``-- --steps N --lives N`` for the whole ends, atheris has a minute a decoder."""
+    _install(session, "fuzz")
+    session.run("python", "-m", "refimpl.testing.fuzzing", *session.posargs)
+    for corpus in sorted(Path("tests/fuzz/corpus").iterdir()):
+        found = Path("build/fuzz") / corpus.name
+        found.mkdir(parents=True, exist_ok=True)
+        target = ("python", "tests/fuzz/decoders.py", corpus.name)
+        session.run(*target, "-max_total_time=60", f"-artifact_prefix={found}/", str(found), str(corpus))
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """100 000 connections and 100 GiB through 10 guests: equal hashes, flat memory. ``-- --scale 0.1`` for less."""
+    _install(session, "test")
+    session.run("python", "-m", "refimpl.testing.soak", *session.posargs)
 
 
 @nox.session(venv_backend="none")

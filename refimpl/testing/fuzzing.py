@@ -37,7 +37,7 @@ from refimpl.testing.hostile_backend import HostileBackend
 from refimpl.testing.processes import End, Line, backend, store
 from refimpl.toolstack import attach, introduce_domain_nodes
 
-_ROUNDS_A_TURN = 30
+_ROUNDS_A_TURN = 300
 
 
 @dataclass
@@ -61,9 +61,9 @@ class Figures:
 def fuzz_backend(steps: int, seed: int) -> Figures:
     """Attack a backend, an honest guest beside the hostile one; raise nothing, count all."""
     figures = Figures(inputs=steps)
-    with tempfile.TemporaryDirectory(prefix="refimpl-") as folder, _echo_server() as address:
+    with tempfile.TemporaryDirectory(prefix="refimpl-") as folder, echo_server() as address:
         run = f"{folder}/run"
-        with End(store, run) as storing, closing(_ready(storing, run)) as client, End(backend, run) as served:
+        with End(store, run) as storing, closing(ready_store(storing, run)) as client, End(backend, run) as served:
             served.heard()
             with ShmPlatform.join(run, arena_pages=1024) as platform:
                 give_device(client, platform.domid)
@@ -159,7 +159,7 @@ def fuzz_frontend(rounds: int, seed: int) -> Figures:
         run = f"{folder}/run"
         with (
             End(store, run) as storing,
-            closing(_ready(storing, run)) as client,
+            closing(ready_store(storing, run)) as client,
             ShmPlatform.join(run, domid=0, arena_pages=1024) as zero,
             End(using_guest, run, rounds) as attacked,
         ):
@@ -232,12 +232,13 @@ def give_device(client: StoreClient, domid: int) -> None:
     attach(client, domid)
 
 
-def _ready(storing: End, run: str) -> StoreClient:
+def ready_store(storing: End, run: str) -> StoreClient:
+    """Wait until a store serves, and return a connection of domain 0."""
     storing.heard()
     return StoreClient.connect(f"{run}/0.socket")
 
 
-class _echo_server:
+class echo_server:
     """A TCP server that sends back what it gets; gives its address."""
 
     def __enter__(self) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Every order in which both ends of a ring can act, on processors that reorder as real ones do.
+"""Every order in which both ends of a data ring can act, on processors that reorder as real ones do.
 
 The code under test is the real one. Its fences are then weakened one by one: each must be missed by some order, else
 either the fence or these tests would be idle.
@@ -6,69 +6,32 @@ either the fence or these tests would be idle.
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
 
-from refimpl.commands import ring as ring_module
-from refimpl.commands.ring import RESPONSE_SIZE_BYTES, SLOT_SIZE_BYTES, BackRing, FrontRing
 from refimpl.data_ring import workflow as workflow_module
 from refimpl.data_ring.notification import NotifyConsumer
 from refimpl.data_ring.workflow import Consumer, Producer
+from refimpl.testing.fence_calls import WEAKER, FenceCall, fence_calls
 from refimpl.testing.memory_models import StoreBuffers, Views
 from refimpl.testing.memory_order import Memory, Model, Outcome, explore
 from refimpl.testing.simulated_processor import Behaviour, Point, Processor, SimulatedArray
 
 MODELS: tuple[Callable[[], Model], ...] = (StoreBuffers, Views)
-WEAKER = {"full": ("nothing", "read", "write"), "read": ("nothing", "write"), "write": ("nothing", "read")}
 PROD, CONS = 0, 1
 PRODUCER, CONSUMER = 0, 1
-FRONT, BACK = 0, 1
-
-
-class FenceCall(NamedTuple):
-    """A call of a fence in the source: in which function the how-manieth, which kind, on which line."""
-
-    function: str
-    number: int
-    kind: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.function}-{self.number}-{self.kind}"
-
-
-def fence_calls(path: str) -> Iterator[FenceCall]:
-    for function in ast.walk(ast.parse(Path(path).read_text())):
-        if isinstance(function, ast.FunctionDef):
-            number = 0
-            for node in ast.walk(function):
-                kind = fence_kind(node)
-                if kind:
-                    number += 1
-                    yield FenceCall(function.name, number, kind, node.lineno)  # type: ignore[attr-defined]
-
-
-def fence_kind(node: ast.AST) -> str:
-    name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-    return next((kind for kind in WEAKER if name in (f"self._{kind}_fence", f"self._fences.{kind}")), "")
 
 
 def test_the_fences_are_found() -> None:
     kinds = [call.kind for call in fence_calls(workflow_module.__file__)]
     assert sorted(kinds) == ["full", "full", "full", "full", "read", "write"]
-    assert sorted(call.kind for call in fence_calls(ring_module.__file__)) == ["full", "full", "read", "write"]
 
 
 def able_to_show(fence: FenceCall) -> tuple[Callable[[], Model], ...]:
     """Return the models in which the fence does anything: on x86 only full ones do."""
     return MODELS if fence.kind == "full" else (Views,)
-
-
-# ------------------------------------------------------------------------------------------------------- data rings
 
 
 def octets(index: int, count: int) -> bytes:
@@ -161,7 +124,7 @@ class Stream(NamedTuple):
         return run
 
     def explore(self, model: Model, rule: NotifyConsumer, fence: FenceCall | None = None, left: str = "") -> Outcome:
-        weak = {} if fence is None else {(workflow_module.__file__, fence.line): left}
+        weak = {} if fence is None else fence.weakened_to(left)
         return explore(model, [self.producer, self.consumer(rule)], self.memory(), [weak, weak])
 
 
@@ -303,189 +266,3 @@ def test_a_producer_may_not_sleep_while_anything_is_free() -> None:
     ends = [wants_all_free, stream.consumer(NotifyConsumer.FULL_ONLY)]
     weak = explore(StoreBuffers(), ends, {**stream.memory(), ("word", PROD): 1, ("word", CONS): 0})
     assert weak.failure
-
-
-# ---------------------------------------------------------------------------------------------------- commands ring
-
-
-def request(number: int) -> bytes:
-    return f"request {number}".encode().ljust(SLOT_SIZE_BYTES, b".")
-
-
-def response(number: int) -> bytes:
-    return f"response {number}".encode().ljust(RESPONSE_SIZE_BYTES, b".")
-
-
-class Exchange(NamedTuple):
-    """A frontend that sends ``total`` requests, ``window`` at a time, and a backend that answers each."""
-
-    total: int
-    window: int
-    slots: int
-    start: int
-
-    def memory(self) -> Memory:
-        empty: dict[tuple[str, int], int | bytes] = {("slot", number): b"stale" for number in range(self.slots)}
-        event = (self.start + 1) & 0xFFFFFFFF
-        words = {("word", number): value for number, value in enumerate((self.start, event) * 2)}
-        return {**words, **empty}
-
-    def front(self, processor: Processor) -> None:
-        page = processor.page(ring_module.slot_offset(0), SLOT_SIZE_BYTES)
-        ring = FrontRing(page, processor.fences, start_index=self.start)  # type: ignore[arg-type]
-        sent = answered = 0
-        while answered < self.total:
-            processor.settled(sent, answered, ring)
-            while sent < self.total and sent - answered < self.window:
-                if ring.push_request(request(sent)):
-                    processor.notify("back")
-                sent += 1
-            found = ring.take_response()
-            if found is not None:
-                assert found == response(answered)
-                answered += 1
-            elif not ring.final_check():
-                processor.wait("front")
-
-    def back(self, processor: Processor) -> None:
-        page = processor.page(ring_module.slot_offset(0), SLOT_SIZE_BYTES)
-        ring = BackRing(page, processor.fences, start_index=self.start)  # type: ignore[arg-type]
-        done = 0
-        while done < self.total:
-            processor.settled(done, ring)
-            found = ring.take_request()
-            if found is not None:
-                assert found == request(done)
-                if ring.push_response(response(done)):
-                    processor.notify("front")
-                done += 1
-            elif not ring.final_check():
-                processor.wait("back")
-
-    def explore(self, model: Model, end: int | None = None, fence: FenceCall | None = None, left: str = "") -> Outcome:
-        weak = {} if fence is None else {(ring_module.__file__, fence.line): left}
-        weakened = [weak if end == number else {} for number in (FRONT, BACK)]
-        return explore(model, [self.front, self.back], self.memory(), weakened)
-
-
-EXCHANGES = {
-    "one-by-one": Exchange(total=2, window=1, slots=1, start=2**32 - 1),
-    "two-at-once": Exchange(total=2, window=2, slots=2, start=2**31 - 1),
-    "slots-come-round": Exchange(total=3, window=1, slots=2, start=0),
-}
-
-
-@pytest.fixture
-def few_slots(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Let the commands ring have fewer slots, so that a short exchange uses each more than once."""
-    return lambda slots: monkeypatch.setattr(ring_module, "RING_SLOTS", slots)
-
-
-@pytest.mark.spec("RING-12", "RING-18")
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES)
-def test_every_request_is_answered_and_nobody_sleeps_for_ever(
-    exchange: Exchange, model: Callable[[], Model], few_slots: Callable[[int], None]
-) -> None:
-    few_slots(exchange.slots)
-    outcome = exchange.explore(model())
-    assert not outcome.failure, "\n".join((outcome.failure, *outcome.schedule))
-    assert outcome.states > 100, "nothing was interleaved"
-
-
-@pytest.mark.spec("RING-12", "RING-18")
-@pytest.mark.parametrize("end", [pytest.param(FRONT, id="frontend"), pytest.param(BACK, id="backend")])
-@pytest.mark.parametrize(
-    ("fence", "left"),
-    [
-        pytest.param(fence, left, id=f"{fence}-becomes-{left}")
-        for fence in fence_calls(ring_module.__file__)
-        for left in WEAKER[fence.kind]
-    ],
-)
-def test_no_fence_of_the_commands_ring_can_be_weaker(
-    fence: FenceCall, left: str, end: int, few_slots: Callable[[int], None]
-) -> None:
-    for model in able_to_show(fence):
-        for exchange in EXCHANGES.values():
-            few_slots(exchange.slots)
-            if exchange.explore(model(), end, fence, left).failure:
-                return
-    pytest.fail("no order of events shows that the fence is needed")
-
-
-# --------------------------------------------------------------------------------------------------- the model itself
-
-
-def store_then_load(fence: bool) -> list[Behaviour]:
-    """The store buffer litmus: both store, then load the other's word. Wrong is only if both find 0, and sleep."""
-
-    def one(mine: int) -> Behaviour:
-        def run(processor: Processor) -> None:
-            processor.words[mine] = 1
-            if fence:
-                processor.fences.full()
-            if processor.words[1 - mine] == 0:
-                processor.wait(f"event {mine}")
-            else:
-                processor.notify(f"event {1 - mine}")
-
-        return run
-
-    return [one(0), one(1)]
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_the_model_reorders_a_store_and_a_load(model: Callable[[], Model]) -> None:
-    memory: Memory = {("word", 0): 0, ("word", 1): 0}
-    assert not explore(model(), store_then_load(fence=True), memory).failure
-    assert "lost wake-up" in explore(model(), store_then_load(fence=False), memory).failure
-
-
-def publish_then_look(write_fence: bool, read_fence: bool) -> list[Behaviour]:
-    """The message passing litmus: data, then a flag."""
-
-    def writer(processor: Processor) -> None:
-        processor.array(1)[:] = b"\1"
-        if write_fence:
-            processor.fences.write()
-        processor.words[0] = 1
-
-    def reader(processor: Processor) -> None:
-        if processor.words[0] == 1:
-            if read_fence:
-                processor.fences.read()
-            processor.array(1).expect(b"\1")
-
-    return [writer, reader]
-
-
-@pytest.mark.parametrize(("write_fence", "read_fence"), [(True, True), (True, False), (False, True), (False, False)])
-def test_the_model_passes_messages_as_each_processor_does(write_fence: bool, read_fence: bool) -> None:
-    memory: Memory = {("word", 0): 0, ("byte", 0): 0}
-    ends = publish_then_look(write_fence, read_fence)
-    assert not explore(StoreBuffers(), ends, memory).failure
-    assert bool(explore(Views(), ends, memory).failure) == (not (write_fence and read_fence))
-
-
-@pytest.mark.parametrize("full_fence", [True, False])
-def test_the_model_lets_a_load_wait_past_a_store(full_fence: bool) -> None:
-    def reads_then_gives_up_the_space(processor: Processor) -> None:
-        processor.array(1).expect(b"\1")
-        if full_fence:
-            processor.fences.full()
-        processor.words[0] = 1
-
-    def reuses_the_space(processor: Processor) -> None:
-        if processor.words[0] == 1:
-            processor.array(1)[:] = b"\2"
-
-    ends = [reads_then_gives_up_the_space, reuses_the_space]
-    memory: Memory = {("word", 0): 0, ("byte", 0): 1}
-    assert not explore(StoreBuffers(), ends, memory).failure
-    assert bool(explore(Views(), ends, memory).failure) == (not full_fence)
-
-
-def test_a_search_cut_short_proves_nothing() -> None:
-    with pytest.raises(RuntimeError, match="shorter"):
-        explore(Views(), store_then_load(fence=True), {("word", 0): 0, ("word", 1): 0}, most_states=3)

@@ -100,7 +100,9 @@ def _map_data_ring(dispatcher: Dispatcher, command: PendingCommand, step: Any) -
     try:
         _, refs = entry.indexes_page.read_ring_description(dispatcher.guest.settings.max_ring_order, own_refs)
     except PeerViolation as violation:
-        raise CommandRefused(ErrorNumber.EINVAL, str(violation)) from None  # IDXPAGE-4, IDXPAGE-5 (E-MAPFAIL, E-ORDER0)
+        is_bad_grant = violation.field == "ref"
+        error_number = ErrorNumber.EFAULT if is_bad_grant else ErrorNumber.EINVAL  # E-MAPFAIL, E-ORDER0
+        raise CommandRefused(error_number, str(violation)) from None  # IDXPAGE-4, IDXPAGE-5 (E-MAPFAIL, E-ORDER0)
     command.undo.callback(entry.unmap_data_ring)
     entry.mapped_ring = dispatcher.guest.map(refs)  # CONNECT-8, ACCEPT-10, IDX-5, IDXPAGE-6
 

@@ -115,7 +115,7 @@ class Connection:
         if mask & _ENDED:
             self._peer_ended = True
         try:
-            if mask & _WRITABLE:
+            if mask & _WRITABLE and not self._is_writable:  # Every event says so; only an edge starts it again.
                 self._is_writable = True
                 self._pump_out()
             if mask & _READABLE:

@@ -13,7 +13,7 @@ Rules that hold on both:
 - the first event after a bind may come with nothing sent; an event may be spurious, several may be merged into one,
   none is ever lost. A notification to a closed port goes nowhere, without an error.
 - a peer's death is not visible in an event channel: ask xenstore (``@releaseDomain``, ``Store.is_introduced``).
-- an event orders memory: what was stored before :meth:`Platform.notify` is seen after the :meth:`Platform.wait` it ends.
+- an event orders memory: what was stored before :meth:`Platform.notify` is seen after the wait that it ends.
 - every method is safe to call from any thread, except that at most one thread is in :meth:`Platform.wait`.
 - after a fork the child owns nothing: every call in it raises :class:`~refimpl.errors.ForkedDomain`.
 

@@ -239,6 +239,25 @@ def _print_findings(project: Project) -> None:
 
 
 @spec.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_project_options
+def keep(project: Project, files: tuple[Path, ...]) -> None:
+    """Keep recorded runs (FILES) of a platform that not every machine has, in spec/evidence.
+
+    What they show counts as long as the citing statements read the same. They replace those kept before.
+    """
+    from refimpl.speclink import evidence
+    from refimpl.speclink.project import RECORDED_FOLDER
+
+    runs = evidence.read_all(project.root, files, project.findings)
+    _print_findings(project)
+    for run in evidence.joined(runs):
+        file = project.root / RECORDED_FOLDER / f"{run.platform}.json"
+        evidence.write(file, run)
+        click.echo(f"{RECORDED_FOLDER}/{file.name}: {len(run.tests)} tests")
+
+
+@spec.command()
 @click.option("--changed", is_flag=True, help="Only statements without a verdict that still holds.")
 @click.option("--id", "ids", multiple=True, help="Only this requirement. May be given several times.")
 @click.option("--jobs", type=click.IntRange(min=1), help="So many at a time (default: one a processor).")

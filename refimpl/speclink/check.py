@@ -22,6 +22,7 @@ def check(project: Project, *, strict: bool = False, document_file: Path | None 
     coverage_file.check(project, findings)
     _pins(project, document_file, findings)
     if strict:
+        _whole_run(project, findings)
         _unproved(project, findings)
         _unpinned(project, findings)
     return sorted(dict.fromkeys(project.findings + findings))
@@ -63,6 +64,12 @@ def _pins(project: Project, file: Path | None, findings: list[Finding]) -> None:
         findings.append(Finding(str(file), 0, str(error)))
         return
     findings += (change.finding for change in pins.compare(project.catalogue, headings))
+
+
+def _whole_run(project: Project, findings: list[Finding]) -> None:
+    if not project.has_whole_run:
+        message = "no recorded run of all tests on these sources is at hand: pytest --evidence build/evidence/shm.json"
+        findings.append(Finding("build/evidence", 0, message))
 
 
 def _unproved(project: Project, findings: list[Finding]) -> None:

@@ -140,6 +140,28 @@ def read_all(project: Path, files: Sequence[Path], findings: list[Finding], *, c
     return [e for file in files if (e := read(project, file, findings, check=check)) is not None]
 
 
+def joined(runs: Sequence[Evidence]) -> list[Evidence]:
+    """Join runs of the same sources, one for each platform, reduced to the tests that reached something."""
+    platforms: dict[str, list[TestEvidence]] = {}
+    for run in runs:
+        for test in run.tests:
+            if test.ran or test.erratum:
+                platforms.setdefault(test.platform, []).append(test)
+    statements = {key: digest for run in runs for key, digest in run.statements.items()}
+    return [
+        Evidence(
+            platform=platform,
+            commit=", ".join(dict.fromkeys(run.commit for run in runs if run.commit)),
+            is_whole=False,
+            sources={},
+            test_sources={},
+            statements={key: statements[key] for key in sorted({key for test in tests for key in test.ran})},
+            tests=sorted(set(tests), key=lambda test: test.test),
+        )
+        for platform, tests in sorted(platforms.items())
+    ]
+
+
 def carried_over(run: Evidence, sources: Iterable[Source]) -> Evidence:
     """Return what a kept run says of the code as it is now: citing statements that still read the same."""
     now: dict[tuple[str, str], list[str]] = {}

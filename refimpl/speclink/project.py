@@ -10,9 +10,10 @@ from refimpl.speclink import catalogue, citations, markers, mutants, states
 from refimpl.speclink.evidence import Evidence, carried_over, read_all
 from refimpl.speclink.findings import Finding
 
-#: Where runs are recorded by default; not checked in.
+#: Where runs are recorded; not checked in. Those of the platform that every machine has are read by default.
 EVIDENCE_FOLDER = "build/evidence"
-#: Runs kept for platforms that CI does not have.
+EVIDENCE_FILES = "shm*.json"
+#: Runs kept (``refimpl spec keep``) for platforms that not every machine has; checked in.
 RECORDED_FOLDER = "spec/evidence"
 
 
@@ -73,7 +74,7 @@ class Project:
         if self._evidence_files:
             return runs + self._read(self._evidence_files)
         passed_over: list[Finding] = []
-        local = sorted((self.root / EVIDENCE_FOLDER).glob("*.json"))
+        local = sorted((self.root / EVIDENCE_FOLDER).glob(EVIDENCE_FILES))
         return runs + read_all(self.root, local, passed_over)
 
     def _read(self, files: Sequence[Path], *, check: bool = True) -> list[Evidence]:

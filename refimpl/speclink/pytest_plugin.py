@@ -166,10 +166,16 @@ class _Recorder:
         if recording is None:
             return
         recording.results = self._results
-        is_whole = not self._left_out and self._config.args_source is not pytest.Config.ArgsSource.ARGS
+        is_whole = not self._left_out and self._has_all_folders()
         count = recording.finish(is_whole=is_whole)
         what = "every test" if is_whole else "a part of the tests"
         terminalreporter.write_line(f"evidence of {count} marked tests ({what} ran): {recording.file}")
+
+    def _has_all_folders(self) -> bool:
+        """Whether the run was asked for everything: nothing named, or the very folders that tests are in."""
+        if self._config.args_source is not pytest.Config.ArgsSource.ARGS:
+            return True
+        return set(self._config.args) >= set(self._config.getini("testpaths"))
 
     def pytest_unconfigure(self) -> None:
         self._probe.unwatch_threads()

@@ -180,3 +180,22 @@ def test_check_needs_nothing_heavy():
         0,
         "",
     )
+
+
+def test_keep_refuses_runs_of_other_sources(folder):
+    run_file = folder / "xen.json"
+    content = {
+        "format": 1, "platform": "xen", "commit": "c0ffee", "is_whole": False, "test_sources": {}, "statements": {},
+        "sources": {"refimpl/connect.py": "0" * 64}, "tests": [],
+    }  # fmt: skip
+    run_file.write_text(json.dumps(content))
+    status, _, error = run("keep", run_file, "--project", folder)
+    assert status == 1
+    assert error == "xen.json: is about commit c0ffee: refimpl/connect.py changed; record again\n"
+    content["sources"] = {}
+    content["tests"] = [
+        {"test": "t.py::test", "platform": "xen", "spec": [], "erratum": ["E-X"], "security": [], "ran": []}
+    ]
+    run_file.write_text(json.dumps(content))
+    assert run("keep", run_file, "--project", folder) == (0, "spec/evidence/xen.json: 1 tests\n", "")
+    assert (folder / "spec/evidence/xen.json").is_file()

@@ -80,3 +80,16 @@ def test_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         evidence.write_whole(file, "new")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("x.txt", "old")]
+
+
+def test_runs_are_joined_by_platform(small, run_of):
+    one = run_of.test("test_a", ["refimpl/connect.py:10"], platform="xen", spec=("CONNECT-1",))
+    two = run_of.test("test_b", ["refimpl/connect.py:1"], platform="linux", erratum=("E-SIZE",))
+    nothing = run_of.test("test_c", [], platform="xen", spec=("CONNECT-1",))
+    files = [run_of(one, nothing, file="1.json"), run_of(one, two, file="2.json")]
+    runs = evidence.joined(evidence.read_all(small.root, files, []))
+    assert [(run.platform, [t.function for t in run.tests], run.is_whole) for run in runs] == [
+        ("linux", ["tests/test_x.py::test_b"], False),
+        ("xen", ["tests/test_x.py::test_a"], False),
+    ]
+    assert set(runs[1].statements) == {"refimpl/connect.py:10"}

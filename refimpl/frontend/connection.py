@@ -52,7 +52,7 @@ class Connection(DataRing):
             if self._ended is not None:
                 return self._take_leftover(size)
             try:
-                data, must_notify = self._in.read(size)  # IDXPAGE-11, SEC-F-7
+                data, must_notify = self._in.read(size)  # IDXPAGE-11, SEC-F-7, SEC-F-15
             except PeerViolation as violation:
                 raise self._break(violation) from violation
             if data:

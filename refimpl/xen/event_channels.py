@@ -165,7 +165,7 @@ class EventChannels:
         descriptor = open_device("/dev/xen/evtchn", "xen-evtchn")
         ioctls.request(
             descriptor, ioctls.EVTCHN_RESTRICT_DOMID, ioctls.RESTRICT_DOMID_LAYOUT.pack(peer)
-        )  # SEC-B-21  # SEC-B-21
+        )  # SEC-B-21
         self._epoll.register(descriptor, select.EPOLLIN)
         self._restricted[peer] = descriptor
         self._ports_of[descriptor] = set()

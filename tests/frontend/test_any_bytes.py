@@ -98,3 +98,14 @@ def test_any_word_of_the_commands_ring(pair, do, seed):
             return
         except OSError as error:
             pytest.fail(f"{error!r} of a request answered with 0")
+
+
+@pytest.mark.security("SEC-F-15")
+def test_a_backend_sees_and_says_what_it_likes(pair):
+    """Nothing here can tell; whoever must not trust it speaks TLS above."""
+    socket, ring = pair.connected()
+    socket.sendall(b"a secret")
+    assert ring.consume("out") == b"a secret"
+    ring.produce("in", b"what the peer never sent")
+    pair.backend.notify(ring.port)
+    assert socket.recv(100) == b"what the peer never sent"

@@ -163,9 +163,7 @@ class EventChannels:
         if peer == 0:
             return self._unrestricted
         descriptor = open_device("/dev/xen/evtchn", "xen-evtchn")
-        ioctls.request(
-            descriptor, ioctls.EVTCHN_RESTRICT_DOMID, ioctls.RESTRICT_DOMID_LAYOUT.pack(peer)
-        )  # SEC-B-21
+        ioctls.request(descriptor, ioctls.EVTCHN_RESTRICT_DOMID, ioctls.RESTRICT_DOMID_LAYOUT.pack(peer))  # SEC-B-21
         self._epoll.register(descriptor, select.EPOLLIN)
         self._restricted[peer] = descriptor
         self._ports_of[descriptor] = set()

@@ -24,8 +24,11 @@ from refimpl.speclink.statements import Statement, Statements
 _ERRATUM = ERRATUM_ID.pattern
 _ID = rf"(?:{SECURITY_ID.pattern}|{_ERRATUM}|{REQUIREMENT_ID.pattern})(?![\w-])"
 _ERRATA = rf"\(\s*{_ERRATUM}(?:\s*,\s*{_ERRATUM})*\s*\)"
-_CITING = re.compile(rf"#\s*(?:{_ID}(?:\s*,\s*{_ID})*(?:\s*{_ERRATA})?|{_ERRATA})(?=\s*(?:$|[:;.]))")
+_ITEM = rf"{_ID}(?:\s*{_ERRATA})?|{_ERRATA}"
+_CITING = re.compile(rf"#\s*(?:{_ITEM})(?:\s*,\s*(?:{_ITEM}))*(?=\s*(?:$|[:;.]))")
+_BEGINNING = re.compile(rf"#+\s*\(?{_ID}")
 _EACH = re.compile(_ID)
+_GROUP = re.compile(_ERRATA)
 _MENTION = re.compile(rf"(?<![\w-]){_ID}")
 #: The package whose own words about citations are no citations.
 _OURSELVES = "refimpl/speclink/"
@@ -105,6 +108,9 @@ def scan_text(path: str, text: str, catalogue: Catalogue, *, citing: bool = True
         cited = _CITING.match(comment) if citing else None
         if cited:
             _cite(source, cited[0], line, column, lines, statements)
+        elif citing and _BEGINNING.match(comment) and lines[line - 1][:column].strip():
+            message = f"{comment!r} begins with an id and is no citation: `# ID`, `# ID, ID (E-ID)` or `# ID: why`"
+            source.findings.append(Finding(path, line, message))
         for mention in _MENTION.finditer(comment[cited.end() if cited else 0 :]):
             source.mentions.append(Mention(mention[0], path, line))
     source.mentions.extend(_mentions_in_strings(tree, path, citing))
@@ -139,9 +145,8 @@ def _string_spans(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]
 
 
 def _cite(source: Source, cited: str, line: int, column: int, lines: list[str], statements: Statements | None) -> None:
-    head, _, tail = cited.partition("(")
-    errata = tuple(_EACH.findall(tail))
-    ids = _EACH.findall(head) or list(errata)
+    errata = tuple(id for group in _GROUP.findall(cited) for id in _EACH.findall(group))
+    ids = _EACH.findall(_GROUP.sub("", cited)) or list(errata)
     target = line
     if not lines[line - 1][:column].strip():
         while target <= len(lines) and lines[target - 1].lstrip().startswith("#"):

@@ -154,12 +154,15 @@ class Producer(_End):
     def write(self, data: Octets) -> tuple[int, bool]:
         """Copy as much of ``data`` as there is space for; return how many bytes, and whether to notify the consumer.
 
-        One copy, one store of the index. (0, False) means the ring is full. Raises PeerViolation.
+        One copy, one store of the index; a look at the consumer's only where it is not known that all of it fits.
+        (0, False) means the ring is full. Raises PeerViolation.
         """
-        free = self._look()
-        if not free:
-            return 0, False
-        array, start, count = self._array, self._prod & self._mask, len(data)
+        count, free = len(data), self._free
+        if free < count:
+            free = self._look()
+            if not free:
+                return 0, False
+        array, start = self._array, self._prod & self._mask
         if count <= free and start + count <= self._size:
             array[start : start + count] = data  # NORING-3
             return count, self.produced(count)
@@ -228,9 +231,10 @@ class Consumer(_End):
         self._read_fence = fences.read
         self._always = notify_consumer is NotifyConsumer.ALWAYS
         self._lazy = self._size // 4
-        # How far the producer was when last looked at, what was taken, and what of that the producer knows.
-        self._prod, self._cons = self._attach(array)  # SEC-B-11, SEC-F-5 (E-OWNIDX)
-        self._published = self._cons
+        # How far the producer was when last looked at, what was taken, and what of that the producer knows. What was
+        # seen of prod here is not kept: no read fence stands after it.
+        _, self._cons = self._attach(array)  # SEC-B-11, SEC-F-5 (E-OWNIDX)
+        self._prod = self._published = self._cons
 
     def readable(self) -> tuple[memoryview, ...]:
         """Return the bytes not taken yet as 0, 1 or 2 views, in order, and move nothing.
@@ -279,12 +283,15 @@ class Consumer(_End):
     def read_into(self, buffer: bytearray | memoryview) -> tuple[int, bool]:
         """Copy as much as there is, and as fits, into ``buffer``; return how many bytes, and whether to notify.
 
-        One copy. (0, False) means the ring is empty. Raises PeerViolation.
+        One copy; a look at the producer's index only where it is not known that there is as much. (0, False) means the
+        ring is empty. Raises PeerViolation.
         """
-        available = self._look()
-        if not available:
-            return 0, False
-        array, start, count = self._array, self._cons & self._mask, len(buffer)
+        count, available = len(buffer), (self._prod - self._cons) & INDEX_MASK
+        if available < count:
+            available = self._look()
+            if not available:
+                return 0, False
+        array, start = self._array, self._cons & self._mask
         if count <= available and start + count <= self._size:
             buffer[:] = array[start : start + count]
             return count, self.consumed(count)
@@ -297,13 +304,15 @@ class Consumer(_End):
     def read(self, limit: int) -> tuple[bytes, bool]:
         """Copy out at most ``limit`` bytes; return them, and whether to notify. Empty means the ring is empty.
 
-        Raises PeerViolation.
+        Looks at the producer's index as :meth:`read_into`. Raises PeerViolation.
         """
         if limit < 0:
             raise Misuse(f"a limit of {limit} bytes")
-        available = self._look()
-        if not available:
-            return b"", False
+        available = (self._prod - self._cons) & INDEX_MASK
+        if available < limit:
+            available = self._look()
+            if not available:
+                return b"", False
         array, start, count = self._array, self._cons & self._mask, min(limit, available)
         end = start + count
         if end > self._size:

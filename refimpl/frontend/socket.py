@@ -154,6 +154,8 @@ class Socket:
     def recv_into(self, buffer: Any, nbytes: int = 0) -> int:
         """Receive into a contiguous buffer, at most ``nbytes`` (0: as many as fit); return how many, 0 at the end."""
         connection, deadline = self._active(), deadline_after(self._timeout)
+        if type(buffer) is memoryview and not nbytes and _is_octets(buffer):
+            return connection.recv_into(buffer, deadline)
         with memoryview(buffer) as view:
             if not 0 <= nbytes <= view.nbytes:
                 raise ValueError(f"{nbytes} bytes into a buffer of {view.nbytes}")
@@ -268,6 +270,11 @@ class Socket:
     def _check_open(self) -> None:
         if self._is_closed:
             raise OSError(errno.EBADF, "the socket is closed")
+
+
+def _is_octets(view: memoryview) -> bool:
+    """Say whether bytes can go into the view as it is, and there is room for any."""
+    return view.format == "B" and view.ndim == 1 and view.c_contiguous and not view.readonly and view.nbytes > 0
 
 
 def _with_octets(view: memoryview, action: Callable[[memoryview], int], count: int = 0) -> int:

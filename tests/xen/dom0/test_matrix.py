@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import backends
 import pytest
@@ -36,9 +36,9 @@ def test_refimpl_in_front(served: Guest, back: str) -> None:
 
 
 @pytest.mark.spec("ACCEPT-7", "ACCEPT-9", "ACCEPT-10", "ACCEPT-11")
-def test_linux_in_front(served: Guest, back: str, record_property: Callable[[str, object], None]) -> None:
+def test_linux_in_front(served: Guest, back: str, request: pytest.FixtureRequest) -> None:
     """Last: Linux's frontend never lets go of the device. It takes the one that refimpl's left."""
-    record_property("platform", "linux")
+    request.node.user_properties.append(("platform", "linux"))
     served.run("xenstore-write device/pvcalls/0/state 1")
     served.await_output("xenstore-read $(xenstore-read device/pvcalls/0/backend)/state", "2")
     served.pytest("guest/test_sockets.py", name=f"linux-on-{back}", FRONT="linux", BACK=back)

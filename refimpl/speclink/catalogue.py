@@ -130,6 +130,8 @@ class Catalogue:
     rules: dict[str, SecurityRule] = field(default_factory=dict)
     differences: dict[str, Difference] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    #: False if a file is missing or malformed: then nobody can say which ids are unknown.
+    is_readable: bool = True
 
     def __contains__(self, id: str) -> bool:
         return id in self.requirements or id in self.errata or id in self.rules
@@ -172,7 +174,8 @@ def load(project: Path) -> Catalogue:
     loader.security()
     loader.drafts()
     loader.requirements()
-    loader.references()
+    if catalogue.is_readable:
+        loader.references()
     return catalogue
 
 
@@ -184,7 +187,9 @@ class _Loader:
         self.lines_of: dict[str, str] = {}
 
     def _read(self, name: str) -> TomlFile:
-        return read_toml(self.project, f"spec/{name}", self.findings)
+        file = read_toml(self.project, f"spec/{name}", self.findings)
+        self.catalogue.is_readable &= file.is_readable
+        return file
 
     def _new(self, entry: Entry, id: str, pattern: re.Pattern[str]) -> bool:
         """Say whether the id is well formed and seen for the first time."""

@@ -70,6 +70,11 @@ def pytest_make_collect_report(
 
 
 def _unknown_ids(item: pytest.Item) -> Generator[str, None, None]:
+    if not any(item.get_closest_marker(kind) for kind in MARKERS):
+        return
+    if not _catalogue(item.config).is_readable:
+        yield from map(str, _catalogue(item.config).findings)
+        return
     for kind in MARKERS:
         for marker in item.iter_markers(kind):
             known = known_ids(_catalogue(item.config), kind)

@@ -69,8 +69,11 @@ _WORDS = {str: "a string", list: "a list", int: "an integer", dict: "a table"}
 class TomlFile:
     """A parsed file, or an empty one if it could not be read: then the finding is there already."""
 
-    def __init__(self, path: str, text: str, content: dict[str, Any], findings: list[Finding]) -> None:
+    def __init__(
+        self, path: str, text: str, content: dict[str, Any], findings: list[Finding], *, is_readable: bool = True
+    ) -> None:
         self.path = path
+        self.is_readable = is_readable
         self._lines = text.splitlines()
         self._content = content
         self._findings = findings
@@ -128,4 +131,4 @@ def read_toml(project: Path, path: str, findings: list[Finding]) -> TomlFile:
         at = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = int(at[1]) if at else text.count("\n") + 1
         findings.append(Finding(path, line, f"malformed TOML: {str(error).partition(' (at ')[0]}"))
-    return TomlFile(path, "", {}, findings)
+    return TomlFile(path, "", {}, findings, is_readable=False)

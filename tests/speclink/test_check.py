@@ -98,6 +98,11 @@ def test_strict_refuses_severe_errata_without_a_test(right, severity, is_refused
     assert (wanted in right(strict=True)) == is_refused
 
 
+def test_catalogue_that_cannot_be_read_is_one_finding(right):
+    right.small.replace("spec/errata.toml", "id =", "id")
+    assert right() == ["spec/errata.toml:2: malformed TOML: Expected '=' after a key in a key/value pair"]
+
+
 def test_every_finding_is_one_line_and_there_once(right):
     right.small.replace(CONNECT, 'id = "CONNECT-2"', 'id = "CONNECT-1"')
     found = right()

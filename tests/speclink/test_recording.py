@@ -184,6 +184,13 @@ def test_unknown_ids_fail_the_collection(small, run, workers):
     assert "INTERNALERROR" not in output
 
 
+def test_catalogue_that_cannot_be_read_fails_the_collection(small, run):
+    small.write("spec/errata.toml", "[[erratum]]\nid\n")
+    status, output = run("-n0")
+    assert status != 0
+    assert "spec/errata.toml:2: malformed TOML: Expected '=' after a key in a key/value pair" in output
+
+
 def test_nothing_is_left_behind(small, run, tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("temporary")
     monkeypatch.setenv("TMPDIR", str(folder))

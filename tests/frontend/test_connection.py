@@ -81,6 +81,10 @@ def test_what_can_hold_no_bytes_is_refused_before_anything_moves(pair):
     put(pair, ring, b"kept")
     with pytest.raises(TypeError):
         socket.recv_into(b"read-only")
+    with pytest.raises(TypeError):
+        socket.recv_into(memoryview(b"read-only"))
+    with pytest.raises(TypeError):
+        socket.recv_into(memoryview(bytearray(8))[::2])
     with pytest.raises(ValueError):
         socket.recv_into(bytearray(4), 5)
     with pytest.raises(ValueError):
@@ -89,6 +93,7 @@ def test_what_can_hold_no_bytes_is_refused_before_anything_moves(pair):
         socket.send(numpy.zeros((4, 4), numpy.uint8)[:, ::2])
     assert socket.recv(0) == b""
     assert socket.recv_into(bytearray()) == 0
+    assert socket.recv_into(memoryview(bytearray())) == 0
     assert socket.send(b"") == 0
     socket.sendall(b"")
     assert socket.recv(10) == b"kept"

@@ -28,6 +28,7 @@ def print_table(machine: Mapping[str, object], results: Sequence[Result]) -> Non
         f"medians of {max((result.rounds for result in results), default=0)} rounds on {machine['cores']} cores of "
         f"{machine['processor']}, {machine['python']}, load {machine['load']}",
         highlight=False,
+        soft_wrap=True,
     )
 
 

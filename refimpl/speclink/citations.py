@@ -30,6 +30,7 @@ _BEGINNING = re.compile(rf"#+\s*\(?{_ID}")
 _EACH = re.compile(_ID)
 _GROUP = re.compile(_ERRATA)
 _MENTION = re.compile(rf"(?<![\w-]){_ID}")
+_IN_COMMENT = re.compile(rf"#.*{_MENTION.pattern}")
 #: The package whose own words about citations are no citations.
 _OURSELVES = "refimpl/speclink/"
 
@@ -94,7 +95,9 @@ def _scan(project: Path, path: str, catalogue: Catalogue, *, citing: bool = True
 def scan_text(path: str, text: str, catalogue: Catalogue, *, citing: bool = True) -> Source:
     """Scan one file's text."""
     source = Source(path, text, [], [], [])
-    if not _MENTION.search(text):
+    # Only what cites, or names an id that is not there, is worth the parsing.
+    has_unknown_ids = any(id not in catalogue and _is_ours(id, catalogue) for id in _MENTION.findall(text))
+    if not has_unknown_ids and not (citing and _IN_COMMENT.search(text)):
         return source
     try:
         tree = ast.parse(text)
@@ -113,7 +116,8 @@ def scan_text(path: str, text: str, catalogue: Catalogue, *, citing: bool = True
             source.findings.append(Finding(path, line, message))
         for mention in _MENTION.finditer(comment[cited.end() if cited else 0 :]):
             source.mentions.append(Mention(mention[0], path, line))
-    source.mentions.extend(_mentions_in_strings(tree, path, citing))
+    if has_unknown_ids:
+        source.mentions.extend(_mentions_in_strings(tree, path, citing))
     _check_ids(source, catalogue)
     return source
 

@@ -70,7 +70,8 @@ def pytest_make_collect_report(
 
 
 def _unknown_ids(item: pytest.Item) -> Generator[str, None, None]:
-    if not any(item.get_closest_marker(kind) for kind in MARKERS):
+    has_markers = any(item.get_closest_marker(kind) for kind in MARKERS)
+    if not has_markers or not (item.config.rootpath / "spec").is_dir():
         return
     if not _catalogue(item.config).is_readable:
         yield from map(str, _catalogue(item.config).findings)

@@ -72,4 +72,5 @@ def test_ends_that_die_again_and_again_cost_a_survivor_nothing(run, echo, descri
             dying.wait()
         counts.append(descriptors())
     serving.stop()
-    assert max(counts[1:]) <= counts[1] + 3  # The last one's may not be noticed yet.
+    # A death not noticed yet, and what happens to be open at the moment; a leak would be 12 by now.
+    assert max(counts[1:]) <= counts[1] + 8

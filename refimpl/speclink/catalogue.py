@@ -11,111 +11,30 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from refimpl.speclink.findings import Finding
+from refimpl.speclink.records import (
+    ERRATUM_ID,
+    KINDS,
+    LEVELS,
+    PLATFORMS,
+    REQUIREMENT_ID,
+    SECURITY_ID,
+    SEVERITIES,
+    WHO,
+    Difference,
+    Edition,
+    Erratum,
+    Place,
+    Prototype,
+    Requirement,
+    Section,
+    SecurityRule,
+)
 from refimpl.speclink.toml_file import Entry, TomlFile, read_toml
 
-#: Levels of the catalogue; ``must*`` is stated as plain fact, but two ends only understand each other if it holds.
-LEVELS = ("must", "must*", "should", "may", "info")
-WHO = ("frontend", "backend", "toolstack")
-KINDS = ("sentence", "item", "row", "layout", "code")
-SEVERITIES = ("A", "B", "C")
-#: What a waiver can wait for.
-PLATFORMS = ("shm", "xen", "linux")
-
-REQUIREMENT_ID = re.compile(r"[A-Z]+-[1-9][0-9]*")
-SECURITY_ID = re.compile(r"SEC-[BF]-[1-9][0-9]*")
-ERRATUM_ID = re.compile(r"E-[A-Z][A-Z0-9]*(?:-[A-Z0-9]+)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-class Section(NamedTuple):
-    """A heading of the document, and the module that is about it. ``level`` is 1 to 4."""
-
-    id: str
-    heading: str
-    level: int
-    module: str
-    draft: tuple[str, ...]
-    line: int
-
-
-class Place(NamedTuple):
-    """Where a sentence of the document stands (``at`` counts from 1 in its section) and what it says.
-
-    Either ``says`` names requirements or ``information`` says why it names none.
-    """
-
-    section: str
-    at: int
-    kind: str
-    sha256: str
-    says: tuple[str, ...]
-    information: str
-    path: str
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """One thing the document asks for. ``waits_for`` names the platform that alone can show it, with a reason."""
-
-    id: str
-    section: str
-    who: tuple[str, ...]
-    level: str
-    text: str
-    shown_by: str
-    waits_for: str
-    reason: str
-    path: str
-    line: int
-
-    @property
-    def is_must(self) -> bool:
-        """Whether two ends depend on it: ``must`` or ``must*``."""
-        return self.level.startswith("must")
-
-
-@dataclass(frozen=True, slots=True)
-class Erratum:
-    """A contradiction or gap of the document: the problem, what Linux does, the reading chosen."""
-
-    id: str
-    severity: str
-    requirements: tuple[str, ...]
-    problem: str
-    linux: str
-    chosen: str
-    evidence: str
-    waits_for: str
-    reason: str
-    path: str
-    line: int
-
-
-class SecurityRule(NamedTuple):
-    """A rule against a hostile peer."""
-
-    id: str
-    who: str
-    text: str
-    shown_by: str
-    waits_for: str
-    reason: str
-    path: str
-    line: int
-
-
-class Difference(NamedTuple):
-    """What the draft of 2016 says differently in a section."""
-
-    id: str
-    section: str
-    draft: str
-    published: str
-    effect: str
 
 
 @dataclass
@@ -129,6 +48,8 @@ class Catalogue:
     errata: dict[str, Erratum] = field(default_factory=dict)
     rules: dict[str, SecurityRule] = field(default_factory=dict)
     differences: dict[str, Difference] = field(default_factory=dict)
+    prototypes: list[Prototype] = field(default_factory=list)
+    editions: list[Edition] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     #: False if a file is missing or malformed: then nobody can say which ids are unknown.
     is_readable: bool = True
@@ -339,6 +260,12 @@ class _Loader:
             )
             entry.finish()
             self.catalogue.differences[difference.id] = difference
+        for entry in file.entries("prototype"):
+            self.catalogue.prototypes.append(Prototype(*(entry.text(name) for name in Prototype._fields)))
+            entry.finish()
+        for entry in file.entries("edition"):
+            self.catalogue.editions.append(Edition(*(entry.text(name) for name in Edition._fields)))
+            entry.finish()
 
     def references(self) -> None:
         """Check what one entry says of another."""

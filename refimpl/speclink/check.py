@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from refimpl.speclink import coverage_file, document, pins
-from refimpl.speclink.catalogue import Requirement, SecurityRule
 from refimpl.speclink.findings import Finding
 from refimpl.speclink.project import Project
+from refimpl.speclink.records import Requirement, SecurityRule
 from refimpl.speclink.states import REFUSED, State
 
 

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from refimpl.speclink.catalogue import ERRATUM_ID, REQUIREMENT_ID, SECURITY_ID, Catalogue
+from refimpl.speclink.catalogue import Catalogue
 from refimpl.speclink.findings import Finding
+from refimpl.speclink.records import ERRATUM_ID, REQUIREMENT_ID, SECURITY_ID
 from refimpl.speclink.statements import Statement, Statements
 
 _ERRATUM = ERRATUM_ID.pattern

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from refimpl.speclink.catalogue import Catalogue, Place, Section
+from refimpl.speclink.catalogue import Catalogue
 from refimpl.speclink.document import Heading, Sentence
 from refimpl.speclink.findings import Finding
+from refimpl.speclink.records import Place, Section
 
 _SHOWN = 60
 

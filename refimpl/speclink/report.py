@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 from refimpl.speclink import coverage_file
-from refimpl.speclink.catalogue import PLATFORMS
 from refimpl.speclink.project import Project
+from refimpl.speclink.records import PLATFORMS
 from refimpl.speclink.states import State
 
 

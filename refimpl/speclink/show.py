@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from refimpl.speclink.catalogue import Catalogue, Place
+from refimpl.speclink.catalogue import Catalogue
 from refimpl.speclink.citations import Citation
 from refimpl.speclink.markers import MarkedTest
 from refimpl.speclink.project import Project
+from refimpl.speclink.records import Place
 
 
 def show(project: Project, id: str) -> str | None:

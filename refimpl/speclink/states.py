@@ -16,10 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from refimpl.speclink.catalogue import PLATFORMS, Catalogue, Erratum, Requirement, SecurityRule
+from refimpl.speclink.catalogue import Catalogue
 from refimpl.speclink.citations import Citation
 from refimpl.speclink.evidence import Evidence
 from refimpl.speclink.markers import MOST_IDS, MarkedTest
+from refimpl.speclink.records import PLATFORMS, Erratum, Requirement, SecurityRule
 
 
 class State(StrEnum):

@@ -108,6 +108,18 @@ section = "connect"
 draft = "Nothing."
 published = "Something."
 effect = "none"
+
+[[prototype]]
+id = "P-1"
+behaviour = "It did."
+consequence = "none"
+
+[[edition]]
+name = "draft 1"
+date = "2016"
+device = "x"
+backend_nodes = "none that is known"
+layout = "A"
 """
 CODE = """\
 SIZE = 64  # CONNECT-2 (E-SIZE)

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from html import escape
 
-from refimpl.speclink.catalogue import Catalogue, Place, Requirement, Section, SecurityRule
+from refimpl.speclink.catalogue import Catalogue
 from refimpl.speclink.page import figures
 from refimpl.speclink.project import Project
+from refimpl.speclink.records import Place, Requirement, Section, SecurityRule
 from refimpl.speclink.states import Standing, State
 
 _SEVERITY = {"A": "two ends may not understand each other", "B": "behaviour left open", "C": "editorial"}
@@ -25,6 +26,7 @@ def tree(project: Project) -> str:
         )
     items.append('<li class="level2"><a href="#errata">Errata</a></li>')
     items.append('<li class="level2"><a href="#security">Against hostile peers</a></li>')
+    items.append('<li class="level2"><a href="#drafts">The drafts</a></li>')
     return f"<ul>{''.join(items)}</ul>"
 
 
@@ -38,8 +40,8 @@ def _bar(states: Iterable[State]) -> str:
 
 
 def document(project: Project) -> str:
-    """Return all sections with their requirements, then errata and security rules."""
-    return "\n".join([*_sections(project), _errata(project), _security(project)])
+    """Return all sections with their requirements, then errata, security rules, and the drafts."""
+    return "\n".join([*_sections(project), _errata(project), _security(project), _drafts(project.catalogue)])
 
 
 def _sections(project: Project) -> Iterator[str]:
@@ -184,6 +186,25 @@ def _rule(project: Project, rule: SecurityRule) -> str:
         f'<span class="who">{rule.who}</span>',
         f"<p>{prose(rule.text)}</p><p class='notes'>Shown by: {prose(rule.shown_by)}{waits}</p>{_ties(standing)}",
         "",
+    )
+
+
+def _drafts(catalogue: Catalogue) -> str:
+    editions = [
+        f"<tr><th>{escape(e.name)}</th><td>{e.date}</td><td>{e.device}</td><td>{prose(e.backend_nodes)}</td>"
+        f"<td>{prose(e.layout)}</td></tr>"
+        for e in catalogue.editions
+    ]
+    prototypes = [
+        f"<tr><th>{p.id}</th><td>{prose(p.behaviour)}</td><td>{prose(p.consequence)}</td></tr>"
+        for p in catalogue.prototypes
+    ]
+    heads = ("edition", "date", "device", "backend's nodes", "layouts")
+    return (
+        '<section class="part" id="drafts"><h2>The drafts</h2><div class="scroll"><table class="draft">'
+        f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{''.join(editions)}</table>"
+        "<table class='draft'><tr><th></th><th>what the prototypes of 2016 did</th><th>what follows</th></tr>"
+        f"{''.join(prototypes)}</table></div></section>"
     )
 
 

@@ -85,10 +85,11 @@ class Guest:
             assert time.monotonic() < deadline, f"{command!r} prints {printed!r}, not {expected!r}"
             time.sleep(0.1)
 
-    def pytest(self, path: str, *, name: str | None = None, timeout: float = 300, **environment: str) -> None:
+    def pytest(self, paths: str, *, name: str | None = None, timeout: float = 300, **environment: str) -> None:
         """Run tests of guest/ in the guest; with a ``name`` their results are kept. Raises CommandFailed."""
         variables = " ".join(f"{key}={value}" for key, value in environment.items())
-        command = f"{variables} {PYTEST} tests/xen/{path} --junitxml=/tmp/{name}.xml"
+        paths = " ".join(f"tests/xen/{path}" for path in paths.split())
+        command = f"{variables} {PYTEST} {paths} --junitxml=/tmp/{name}.xml"
         if RECORD_EVIDENCE:
             command += f" --evidence /tmp/{name}.evidence.json --evidence-platform xen"
         try:

@@ -27,7 +27,7 @@ def served(back: str) -> Iterator[Guest]:
 @pytest.mark.spec("RING-16", "SOCKET-1", "BIND-1", "RING-18")
 @pytest.mark.erratum("E-UNKNOWN-ID", "E-REL-UNKNOWN")
 def test_commands_byte_by_byte(served: Guest, back: str) -> None:
-    served.pytest("guest/test_commands.py", name=f"commands-on-{back}", FRONT="refimpl", BACK=back)
+    served.pytest("guest/test_commands.py guest/test_stall.py", name=f"commands-on-{back}", FRONT="refimpl", BACK=back)
 
 
 @pytest.mark.spec("CONNECT-6", "CONNECT-7", "CONNECT-8", "CONNECT-9")

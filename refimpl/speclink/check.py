@@ -75,11 +75,8 @@ def _whole_run(project: Project, findings: list[Finding]) -> None:
 
 
 def _unproved(project: Project, findings: list[Finding]) -> None:
-    recorded = coverage_file.read(project.root, [])
     for requirement in project.catalogue.requirements.values():
-        state = project.standings[requirement.id].state
-        if not project.has_whole_run and requirement.id in recorded:
-            state = State(recorded[requirement.id].state)
+        state = coverage_file.state_of(project, requirement.id)
         if requirement.is_must and state in REFUSED:
             message = f"{requirement.id} ({requirement.level}) is {state}"
             findings.append(Finding(requirement.path, requirement.line, message))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,27 @@ def read(root: Path, findings: list[Finding]) -> dict[str, Line]:
         id, level, state, platforms, files = fields
         found[id] = Line(id, level, state, platforms, files, number)
     return found
+
+
+@functools.lru_cache(maxsize=4)
+def current(project: Project) -> dict[str, Line]:
+    """Return each id's line: by the evidence at hand, or as checked in where there is none to decide by."""
+    now = {line.id: line for line in lines(project)}
+    if project.has_states_of_its_own:
+        return now
+    recorded = read(project.root, [])
+    return {id: recorded.get(id, line) for id, line in now.items()}
+
+
+def state_of(project: Project, id: str) -> State:
+    """Return a requirement's or security rule's state, see :func:`current`."""
+    state = current(project)[id].state
+    return State(state) if state in list(State) else project.standings[id].state
+
+
+def platforms_of(project: Project, id: str) -> list[str]:
+    """Return where a requirement is proved, or an erratum pinned, see :func:`current`."""
+    return [p for p in current(project)[id].platforms.split(",") if p != "-"]
 
 
 def check(project: Project, findings: list[Finding]) -> None:

@@ -85,6 +85,11 @@ class Project:
         """Whether a run with every test in it is among the evidence."""
         return any(run.is_whole for run in self.evidence)
 
+    @property
+    def has_states_of_its_own(self) -> bool:
+        """Whether the evidence decides the states: a whole run, or runs that were asked for. Else the checked-in do."""
+        return self.has_whole_run or bool(self._evidence_files)
+
     @functools.cached_property
     def survivors(self) -> list[tuple[str, str]]:
         """Citations (id, key) whose statement can be removed without a naming test failing."""

@@ -17,12 +17,12 @@ def totals(project: Project) -> dict[str, Any]:
     Where no whole run is at hand the states are those of ``spec/coverage.txt``; ``source`` says which.
     """
     catalogue = project.catalogue
-    lines = _lines(project)
-    states = {id: State(lines[id].state) for id in (*catalogue.requirements, *catalogue.rules)}
+    lines = coverage_file.current(project)
+    states = {id: coverage_file.state_of(project, id) for id in (*catalogue.requirements, *catalogue.rules)}
     of_requirements = Counter(states[id] for id in catalogue.requirements)
     pinned = [id for id in catalogue.errata if lines[id].state == "pinned"]
     return {
-        "source": "run" if project.has_whole_run else coverage_file.FILE,
+        "source": "run" if project.has_states_of_its_own else coverage_file.FILE,
         "requirements": len(catalogue.requirements),
         "must": sum(r.is_must for r in catalogue.requirements.values()),
         "states": {str(state): of_requirements[state] for state in reversed(State)},
@@ -53,14 +53,6 @@ def totals(project: Project) -> dict[str, Any]:
             for section, requirements in catalogue.by_section()
         ],
     }
-
-
-def _lines(project: Project) -> dict[str, coverage_file.Line]:
-    now = {line.id: line for line in coverage_file.lines(project)}
-    if project.has_whole_run:
-        return now
-    recorded = coverage_file.read(project.root, [])
-    return {id: recorded.get(id, line) for id, line in now.items()}
 
 
 def _on(lines: dict[str, coverage_file.Line], platform: str, ids: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from refimpl.speclink import coverage_file
 from refimpl.speclink.catalogue import Catalogue
 from refimpl.speclink.citations import Citation
 from refimpl.speclink.markers import MarkedTest
@@ -30,7 +31,7 @@ def _requirement(project: Project, id: str) -> list[str]:
     requirement = catalogue.requirements[id]
     section = catalogue.sections[requirement.section]
     who = ", ".join(requirement.who) or "nobody"
-    rows = [f"{id}  {project.standings[id].state}  ({requirement.level}, {who})", f"  {requirement.text}"]
+    rows = [f"{id}  {coverage_file.state_of(project, id)}  ({requirement.level}, {who})", f"  {requirement.text}"]
     rows.append(f"  stands in: {section.heading}, {_places(catalogue, id)}  ({section.module})")
     if requirement.shown_by:
         rows.append(f"  shown by: {requirement.shown_by}")
@@ -47,7 +48,8 @@ def _requirement(project: Project, id: str) -> list[str]:
 def _erratum(project: Project, id: str) -> list[str]:
     erratum = project.catalogue.errata[id]
     standing = project.errata[id]
-    state = f"pinned on {', '.join(standing.platforms)}" if standing.is_pinned else "not pinned"
+    platforms = coverage_file.platforms_of(project, id)
+    state = f"pinned on {', '.join(platforms)}" if platforms else "not pinned"
     rows = [f"{id}  severity {erratum.severity}, {state}", f"  problem:  {erratum.problem}"]
     if erratum.linux:
         rows.append(f"  Linux:    {erratum.linux}")
@@ -63,7 +65,7 @@ def _erratum(project: Project, id: str) -> list[str]:
 
 def _rule(project: Project, id: str) -> list[str]:
     rule = project.catalogue.rules[id]
-    rows = [f"{id}  {project.standings[id].state}  ({rule.who})", f"  {rule.text}"]
+    rows = [f"{id}  {coverage_file.state_of(project, id)}  ({rule.who})", f"  {rule.text}"]
     rows.append(f"  shown by: {rule.shown_by}")
     if rule.waits_for:
         rows.append(f"  waits for {rule.waits_for}: {rule.reason}")
@@ -81,8 +83,9 @@ def _ties(project: Project, id: str, kind: str) -> list[str]:
     standing = project.standings[id]
     proving = {test for tests in standing.proofs.values() for test in tests}
     rows = _code(project, standing.citations) + _tests(standing.tests, proving)
-    if standing.proofs:
-        rows.append(f"  proved on: {', '.join(standing.platforms)}")
+    platforms = coverage_file.platforms_of(project, id)
+    if platforms:
+        rows.append(f"  proved on: {', '.join(platforms)}")
     return rows
 
 

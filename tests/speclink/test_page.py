@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from refimpl.layout import Layout
-from refimpl.speclink import document
+from refimpl.speclink import coverage_file, document
 from refimpl.speclink.page import articles, build, figures
 from refimpl.speclink.page.state_drawing import state_machine
 from refimpl.xenstore.state_machine import BACKEND
@@ -148,3 +148,19 @@ def test_state_machine_has_an_arc_for_each_way_of_the_table():
     ways = {(own, [a.next_state for a in row if a.next_state is not None][-1]) for (own, _), row in BACKEND.items()}
     assert drawing.count('class="arc"') == len(ways)
     assert "InitWait to Connected when the peer is Initialised" in drawing
+
+
+def chips(page: str) -> dict[str, str]:
+    return dict(re.findall(r'<article id="([^"]+)"[^>]*>.*?<span class="chip (\w+)">', page))
+
+
+def test_states_are_those_of_a_run_else_those_checked_in(tested):
+    small, run = tested
+    by_run = chips(build(small.loaded(run)))
+    assert by_run == {
+        "CONNECT-1": "proved", "CONNECT-2": "disputed", "CONNECT-3": "information", "RELEASE-1": "open",
+        "E-SIZE": "pinned", "SEC-B-1": "proved",
+    }  # fmt: skip
+    assert chips(build(small.loaded()))["CONNECT-1"] == "hollow"
+    coverage_file.write(small.loaded(run))
+    assert chips(build(small.loaded())) == by_run

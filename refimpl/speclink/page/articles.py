@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from html import escape
 
+from refimpl.speclink import coverage_file
 from refimpl.speclink.catalogue import Catalogue
 from refimpl.speclink.page import figures
 from refimpl.speclink.project import Project
@@ -20,7 +21,7 @@ def tree(project: Project) -> str:
     """Return the list of sections, each with a bar of its states."""
     items = []
     for section, requirements in project.catalogue.by_section():
-        bar = _bar(project.standings[r.id].state for r in requirements)
+        bar = _bar(coverage_file.state_of(project, r.id) for r in requirements)
         items.append(
             f'<li class="level{section.level}"><a href="#{section.id}">{escape(section.heading)}</a>{bar}</li>'
         )
@@ -83,7 +84,7 @@ def _square(project: Project, place: Place) -> str:
         title = escape(f"{label}: information, {place.information}", quote=True)
         return f'<li><span class="information" title="{title}">{place.at}</span></li>'
     states = list(State)
-    worst = min((project.standings[id].state for id in place.says), key=states.index)
+    worst = min((coverage_file.state_of(project, id) for id in place.says), key=states.index)
     title = escape(f"{label}: {', '.join(place.says)} ({worst})", quote=True)
     return f'<li><a class="{worst}" href="#{place.says[0]}" title="{title}">{place.at}</a></li>'
 
@@ -99,9 +100,10 @@ def _requirement(project: Project, requirement: Requirement) -> str:
         notes.append(f"Waits for {requirement.waits_for}: {prose(requirement.reason)}")
     places = stands_at(catalogue.places_of.get(id, []))
     return _article(
+        project,
         standing,
         f'<span class="level">{requirement.level}</span> <span class="who">{", ".join(requirement.who)}</span>',
-        f"<p>{prose(requirement.text)}</p><p class='notes'>{' · '.join([escape(places), *notes])}</p>{_ties(standing)}",
+        f"<p>{prose(requirement.text)}</p><p class='notes'>{' · '.join([escape(places), *notes])}</p>",
         f'<aside aria-label="Errata of {id}">{errata}</aside>' if errata else "",
     )
 
@@ -118,18 +120,19 @@ def stands_at(places: Iterable[Place]) -> str:
     return f"sentence{'s' if '-' in found or ',' in found else ''} {found}"
 
 
-def _article(standing: Standing, head: str, body: str, margin: str) -> str:
-    id, state = standing.id, standing.state
+def _article(project: Project, standing: Standing, head: str, body: str, margin: str) -> str:
+    id, state = standing.id, coverage_file.state_of(project, standing.id)
     return (
         f'<article id="{id}" class="{state}" data-state="{state}" tabindex="-1"><div class="say">'
         f'<header><a class="id" href="#{id}">{id}</a> <span class="chip {state}">{state}</span> {head}</header>'
-        f"{body}</div>{margin}</article>"
+        f"{body}{_ties(project, standing)}</div>{margin}</article>"
     )
 
 
-def _ties(standing: Standing) -> str:
+def _ties(project: Project, standing: Standing) -> str:
     lines, tests = len(standing.citations), len(standing.tests)
-    on = f" · proved on {', '.join(standing.platforms)}" if standing.platforms else ""
+    platforms = coverage_file.platforms_of(project, standing.id)
+    on = f" · proved on {', '.join(platforms)}" if platforms else ""
     if not lines and not tests:
         return ""
     return (
@@ -155,7 +158,7 @@ def _errata(project: Project) -> str:
     rows = ['<section class="part" id="errata"><h2>Errata</h2>']
     for id, standing in project.errata.items():
         erratum = standing.erratum
-        state = "pinned" if standing.is_pinned else "waits" if erratum.waits_for else "unpinned"
+        state = coverage_file.current(project)[id].state
         linux = f"<dt>Linux</dt><dd>{prose(erratum.linux)}</dd>" if erratum.linux else ""
         links = ", ".join(f'<a href="#{r}">{r}</a>' for r in erratum.requirements)
         waits = (
@@ -182,9 +185,10 @@ def _rule(project: Project, rule: SecurityRule) -> str:
     standing = project.standings[rule.id]
     waits = f" · Waits for {rule.waits_for}: {prose(rule.reason)}" if rule.waits_for else ""
     return _article(
+        project,
         standing,
         f'<span class="who">{rule.who}</span>',
-        f"<p>{prose(rule.text)}</p><p class='notes'>Shown by: {prose(rule.shown_by)}{waits}</p>{_ties(standing)}",
+        f"<p>{prose(rule.text)}</p><p class='notes'>Shown by: {prose(rule.shown_by)}{waits}</p>",
         "",
     )
 

@@ -115,7 +115,8 @@ function showTests(ties) {
   const box = pane.querySelector(".tests");
   const proving = ties.filter(([, platforms]) => platforms.length);
   const others = ties.filter(([, platforms]) => !platforms.length);
-  box.append(element("h3", {}, ties.length ? `Tests: ${proving.length} of ${ties.length} prove it` : "No test names it."));
+  const count = data.has_run ? `${proving.length} of ${ties.length} prove it` : `${ties.length} name it (no recorded run at hand)`;
+  box.append(element("h3", {}, ties.length ? `Tests: ${count}` : "No test names it."));
   for (const [number, platforms] of [...proving, ...others]) {
     const test = data.tests[number];
     const mark = platforms.length

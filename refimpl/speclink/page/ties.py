@@ -12,7 +12,7 @@ from refimpl.speclink.project import Project
 def data(project: Project) -> dict[str, Any]:
     """Return what the script needs.
 
-    ``files``: path -> text of every file that cites. ``marks``: path -> [comment's line, first, last, ids, errata].
+    ``has_run``: whether a recorded run says which tests prove what. ``files``: path -> text of every file that cites. ``marks``: path -> [comment's line, first, last, ids, errata].
     ``tests``: path, line, name, source, platforms proved on. ``ties``: id -> its code (path, first, last, within) and
     the numbers of its tests with the platforms each proves it on.
     """
@@ -33,6 +33,7 @@ def data(project: Project) -> dict[str, Any]:
         "marks": {path: list(by_place.values()) for path, by_place in marks.items()},
         "ties": {id: tie for id, tie in found.items() if tie["code"] or tie["tests"]},
         "tests": tests.found,
+        "has_run": project.has_states_of_its_own,
     }
 
 

@@ -12,7 +12,8 @@ from refimpl.speclink.project import Project
 def data(project: Project) -> dict[str, Any]:
     """Return what the script needs.
 
-    ``has_run``: whether a recorded run says which tests prove what. ``files``: path -> text of every file that cites. ``marks``: path -> [comment's line, first, last, ids, errata].
+    ``has_run``: whether a recorded run says which tests prove what. ``files``: path -> text of every file that cites.
+    ``marks``: path -> [comment's line, first, last, ids, errata].
     ``tests``: path, line, name, source, platforms proved on. ``ties``: id -> its code (path, first, last, within) and
     the numbers of its tests with the platforms each proves it on.
     """

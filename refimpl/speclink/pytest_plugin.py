@@ -6,6 +6,7 @@ Works alone and under xdist: the process that starts the run prepares the code, 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,9 +39,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Start recording before a conftest imports what is to be watched."""
     options = early_config.known_args_namespace
-    if not options.evidence or hasattr(early_config, "workerinput"):
+    if not options.evidence:
         return
+    from refimpl.speclink.probe import FOLDER_VARIABLE
     from refimpl.speclink.recording import Recording
+
+    if "PYTEST_XDIST_WORKER" in os.environ and FOLDER_VARIABLE in os.environ:
+        return  # prepared by the process that started us
 
     file = Path(early_config.invocation_params.dir, options.evidence)
     recording = Recording(early_config.rootpath, file, options.evidence_platform)

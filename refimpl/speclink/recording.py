@@ -5,6 +5,7 @@ Loaded by the pytest plugin only when ``--evidence`` asks for it.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import shutil
@@ -56,6 +57,7 @@ class Recording:
 
     def start(self) -> None:
         """From now on this process and those it starts import prepared code."""
+        atexit.register(self.stop)  # a run that fails before it begins is never told that it ended
         os.environ[probe.FOLDER_VARIABLE] = str(self.folder)
         paths = [_CHILD_PATH, *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)
@@ -80,7 +82,10 @@ class Recording:
         return len(tests)
 
     def stop(self) -> None:
-        """Undo :meth:`start` and remove the folder."""
+        """Undo :meth:`start` and remove the folder; a second call does nothing."""
+        if not self.folder.exists():
+            return
+        atexit.unregister(self.stop)
         for name, value in self._environment.items():
             if value is None:
                 os.environ.pop(name, None)

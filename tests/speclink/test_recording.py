@@ -194,5 +194,6 @@ def test_catalogue_that_cannot_be_read_fails_the_collection(small, run):
 def test_nothing_is_left_behind(small, run, tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("temporary")
     monkeypatch.setenv("TMPDIR", str(folder))
-    run("-n0", "--evidence", "shm.json", "-k", "test_in")
+    run("-n", "2", "--evidence", "shm.json", "-k", "test_in")
+    run("-n", "0", "--evidence", "shm.json", "--no-such-option")
     assert [p.name for p in folder.iterdir() if p.name.startswith("refimpl-")] == []

@@ -73,7 +73,9 @@ def _removed(node: ast.stmt) -> ast.stmt:
 
 
 def _return(node: ast.Return) -> tuple[ast.stmt, str]:
-    spoilt = None if node.value is None else _spoilt(node.value)
+    if node.value is None:
+        return ast.Pass(), "did not return"
+    spoilt = _spoilt(node.value)
     if spoilt is not None:
         node.value, what = spoilt
         return node, f"{what} what is returned"

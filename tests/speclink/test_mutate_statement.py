@@ -42,6 +42,7 @@ def mutate(text: str, line: int) -> tuple[str, str]:
         ("return True", "return False", "negated what is returned"),
         ("return 'x'", "return 'x?'", "lengthened what is returned"),
         ("return a()", "return", "returned nothing"),
+        ("return", "pass", "did not return"),
     ],
 )
 def test_statements_in_functions(statement, becomes, what):

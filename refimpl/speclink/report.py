@@ -10,6 +10,9 @@ from refimpl.speclink.project import Project
 from refimpl.speclink.records import PLATFORMS
 from refimpl.speclink.states import State
 
+#: States that say a platform showed the requirement.
+_SHOWN = (State.PROVED, State.DISPUTED, State.EXECUTED)
+
 
 def totals(project: Project) -> dict[str, Any]:
     """Return the report as JSON has it.
@@ -26,7 +29,12 @@ def totals(project: Project) -> dict[str, Any]:
         "requirements": len(catalogue.requirements),
         "must": sum(r.is_must for r in catalogue.requirements.values()),
         "states": {str(state): of_requirements[state] for state in reversed(State)},
-        "platforms": {p: _on(lines, p, catalogue.requirements) for p in PLATFORMS},
+        "platforms": {
+            p: sum(
+                p in coverage_file.platforms_of(project, id) for id in catalogue.requirements if states[id] in _SHOWN
+            )
+            for p in PLATFORMS
+        },
         "errata": {
             "total": len(catalogue.errata),
             "pinned": len(pinned),
@@ -53,10 +61,6 @@ def totals(project: Project) -> dict[str, Any]:
             for section, requirements in catalogue.by_section()
         ],
     }
-
-
-def _on(lines: dict[str, coverage_file.Line], platform: str, ids: Any) -> int:
-    return sum(platform in lines[id].platforms.split(",") for id in ids)
 
 
 def as_text(report: dict[str, Any]) -> str:

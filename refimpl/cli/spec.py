@@ -260,7 +260,9 @@ def keep(project: Project, files: tuple[Path, ...]) -> None:
 @spec.command()
 @click.option("--changed", is_flag=True, help="Only statements without a verdict that still holds.")
 @click.option("--id", "ids", multiple=True, help="Only this requirement. May be given several times.")
-@click.option("--jobs", type=click.IntRange(min=1), help="So many at a time (default: one a processor).")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="So many at a time (default: three a processor, since many only wait)."
+)
 @_project_options
 def mutate(project: Project, changed: bool, ids: tuple[str, ...], jobs: int | None) -> None:
     """Remove or negate each citing statement, and see whether a test that names the requirement fails."""

@@ -26,6 +26,8 @@ from refimpl.speclink.project import Project
 #: A mutant may make a test wait for ever: that is noticed too.
 TIMEOUT = 120.0
 _TEST_TIMEOUT = 20
+#: Many mutants make a test wait for what never comes: processors are idle meanwhile.
+_JOBS_PER_PROCESSOR = 3
 _PASSED, _NO_TESTS = 0, 5
 
 
@@ -73,7 +75,7 @@ def run(
 ) -> list[Outcome]:
     """Try each citation, ``jobs`` at a time; ``tell`` hears of each as it is done."""
     outcomes = []
-    with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(jobs or _JOBS_PER_PROCESSOR * (os.cpu_count() or 1)) as pool:
         for outcome in pool.map(lambda citation: _try(project, citation), citations):
             tell(outcome)
             outcomes.append(outcome)

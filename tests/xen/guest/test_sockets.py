@@ -39,7 +39,6 @@ def receive(connection: socket.socket, count: int) -> bytes:
     return bytes(received)
 
 
-@pytest.mark.spec("STATE-3", "STATE-6", "FNODE-3", "FNODE-4")
 def test_both_ends_connect(sockets: Sockets) -> None:
     from refimpl.store.client import StoreClient
 
@@ -107,6 +106,7 @@ def test_bulk_out(sockets: Sockets) -> None:
 
 
 @pytest.mark.fault_of("back:linux", STALL, always=False)
+@pytest.mark.fault_of("back:linux-fixed", "seen to stall with the fix too, once in five runs", always=False)
 def test_listen_and_accept_a_connection_from_outside(sockets: Sockets) -> None:
     with (
         closing(sockets.listen(("0.0.0.0", FIRST_PORT + 1))) as listener,

@@ -25,6 +25,9 @@ FIRST_PORT = {"refimpl": 7100, "linux": 7200}[FRONT]
 #: test_stall.py shows it each time; in these tests it comes and goes.
 STALL = "Linux before 6.3 leaves a channel masked after an event that finds nothing to send (LB-5)"
 
+UNEXPLAINED = (
+    "twice in nine runs what an accepted socket of Linux's frontend sent first never left, with either backend"
+)
 END_LOST = "Linux does not tell the end of a stream that it reads together with the last bytes (LB-20)"
 
 
@@ -106,7 +109,7 @@ def test_bulk_out(sockets: Sockets) -> None:
 
 
 @pytest.mark.fault_of("back:linux", STALL, always=False)
-@pytest.mark.fault_of("back:linux-fixed", "seen to stall with the fix too, once in five runs", always=False)
+@pytest.mark.fault_of("front:linux", UNEXPLAINED, always=False)
 def test_listen_and_accept_a_connection_from_outside(sockets: Sockets) -> None:
     with (
         closing(sockets.listen(("0.0.0.0", FIRST_PORT + 1))) as listener,

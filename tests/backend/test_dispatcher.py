@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 import pytest
 
 from refimpl.backend import Limits, Policy, Rule
 from refimpl.testing import raw
 
-EBADF, EFAULT, EEXIST, EINVAL, EMFILE, ENOTSUP = -9, -14, -17, -22, -24, -524
+EBADF, EFAULT, EEXIST, EINVAL, EMFILE, EISCONN, ENOTSUP = -9, -14, -17, -22, -24, -106, -524
 
 
 def ref_of(ring) -> int:
@@ -148,6 +149,19 @@ def test_a_ref_that_is_none_or_the_commands_ring_is_efault(guest, server) -> Non
         assert answer.ret == EFAULT
 
 
+@pytest.mark.erratum("E-MAPFAIL")
+@pytest.mark.security("SEC-B-7")
+def test_the_commands_ring_does_not_pass_for_an_indexes_page(guest, server) -> None:
+    guest.open_socket(7)
+    guest.turn()
+    ring = guest.make_data_ring(1)
+    # Where an indexes page has the indexes of `out`, the order and the refs, the commands ring has its first two slots.
+    guest.commands.put(0, bytes(64))
+    guest.commands.put(1, struct.pack("=III", 1, *ring.held[1].refs))
+    answer = guest.ask(raw.connect_request, 7, raw.address(*server.getsockname()), guest.ring_ref, ring.port)
+    assert answer.ret == EFAULT
+
+
 @pytest.mark.spec("CONNECT-3", "CONNECT-9")
 @pytest.mark.erratum("E-EVTCHN-DUP", "E-MAPFAIL")
 @pytest.mark.security("SEC-B-10")
@@ -204,7 +218,7 @@ def test_indexes_that_start_anywhere_possible_are_taken_and_impossible_ones_refu
 def test_wrong_states_lengths_and_families_have_their_numbers(guest, server) -> None:
     address = raw.address(*server.getsockname())
     guest.connected(1, server.getsockname())
-    assert guest.ask(raw.connect_request, 1, address, 8, 2).ret == -106
+    assert guest.ask(raw.connect_request, 1, address, 8, 2).ret == EISCONN
     assert guest.ask(raw.listen_request, 1).ret == EINVAL
     assert guest.ask(raw.poll_request, 1).ret == EINVAL
     guest.listening(2)
@@ -448,7 +462,23 @@ def test_a_listeners_release_answers_what_waits_on_it_then_itself(machine, recor
 # Release of active sockets.
 
 
-@pytest.mark.spec("RELEASE-3", "RELEASE-10", "CONNECT-11", "IDX-1")
+@pytest.mark.spec("IDX-1")
+@pytest.mark.erratum("E-WRONGSTATE")
+def test_a_connected_socket_has_its_one_data_ring_and_gets_no_other(guest, server) -> None:
+    ring = guest.connected(7, server.getsockname())
+    peer, _ = server.accept()
+    other = guest.make_data_ring()
+    with peer:
+        answer = guest.ask(raw.connect_request, 7, raw.address(*server.getsockname()), ref_of(other), other.port)
+        assert answer.ret == EISCONN
+        guest.put(ring, b"there")
+        assert peer.recv(9) == b"there"
+        peer.sendall(b"and back")
+        assert guest.take(ring, 8) == b"and back"
+    assert other.indexes["in_prod"] == 0
+
+
+@pytest.mark.spec("RELEASE-3", "RELEASE-10", "CONNECT-11")
 @pytest.mark.erratum("E-REUSE")
 @pytest.mark.security("SEC-B-23")
 @pytest.mark.parametrize("reuse", [0, 1])

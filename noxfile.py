@@ -74,7 +74,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """100 000 connections and 100 GiB through 10 guests: equal hashes, flat memory. ``-- --scale 0.1`` for less."""
+    """100 000 connections and 100 GiB through 10 guests: equal hashes, flat memory; CI runs ``-- --scale 0.1``."""
     _install(session, "test")
     session.run("python", "-m", "refimpl.testing.soak", *session.posargs)
 

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from refimpl.errors import RefimplError
 from refimpl.frontend import Frontend
@@ -218,13 +218,22 @@ def _disturb(ring: DataRing, pick: random.Random) -> None:
             ring.indexes[name] = number(pick)
 
 
-def holdings(pid: int) -> tuple[int, int, int]:
-    """Count a process's descriptors, mappings and resident KiB; zeroes if it is gone."""
+class Holdings(NamedTuple):
+    """What a process holds, as its kernel tells."""
+
+    descriptors: int
+    mappings: int
+    resident_kib: int
+
+
+def holdings(pid: int) -> Holdings:
+    """Count a process's descriptors, mappings and resident memory, without what it shares; zeroes if it is gone."""
     try:
         with open(f"/proc/{pid}/maps", "rb") as maps, open(f"/proc/{pid}/statm") as sizes:
-            return len(os.listdir(f"/proc/{pid}/fd")), sum(1 for _ in maps), int(sizes.read().split()[1]) * 4
+            resident, shared = map(int, sizes.read().split()[1:3])
+            return Holdings(len(os.listdir(f"/proc/{pid}/fd")), sum(1 for _ in maps), (resident - shared) * 4)
     except OSError:
-        return 0, 0, 0
+        return Holdings(0, 0, 0)
 
 
 def give_device(client: StoreClient, domid: int) -> None:

@@ -1,15 +1,23 @@
-"""A small soak; the whole one is ``nox -s soak``."""
+"""A small soak; the whole one is ``nox -s soak``, a tenth of it part of CI."""
 
 from __future__ import annotations
 
-from refimpl.testing.soak import soak
+from refimpl.testing.soak import LAPS, soak
 
 
-def test_a_small_soak_has_equal_hashes_and_leaves_a_flat_backend(record_property) -> None:
-    outcome = soak(scale=0.0003, guests=4)
+def test_a_small_soak_has_equal_hashes_and_leaves_everybody_flat(record_property) -> None:
+    outcome = soak(connections=80, size_bytes=32 << 20, guests=4)
     record_property("outcome", str(outcome))
     assert outcome.unequal == 0
-    assert outcome.connections >= 28
-    assert outcome.size_bytes > 30 << 20
-    assert outcome.descriptors[1] <= outcome.descriptors[0], outcome
-    assert outcome.resident_kib[1] < outcome.resident_kib[0] + 4096, outcome
+    assert outcome.connections == 80
+    assert outcome.size_bytes == 32 << 20
+    assert len(outcome.backend) == len(outcome.guest) == LAPS
+    assert outcome.is_flat, str(outcome)
+
+
+def test_what_grows_is_not_called_flat() -> None:
+    outcome = soak(connections=10, size_bytes=1000, guests=1)
+    assert outcome.is_flat, str(outcome)
+    outcome.backend[-1] = outcome.backend[0]._replace(descriptors=outcome.backend[0].descriptors + 1)
+    assert not outcome.is_flat
+    assert "NOT FLAT" in str(outcome)

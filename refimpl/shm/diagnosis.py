@@ -102,8 +102,10 @@ def _use_a_semaphore() -> None:
     with _own_run() as run:
         name = object_name(run, "d")
         semaphore = posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600)
-        semaphore.unlink()
-        waking = WakeUp(semaphore)
+        try:
+            waking = WakeUp(semaphore)
+        finally:
+            semaphore.unlink()
         waking.post()
         if not waking.sleep(monotonic() + 1):
             raise OSError("a semaphore that was posted could not be taken")

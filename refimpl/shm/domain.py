@@ -70,7 +70,7 @@ class Domain:
         self.lives = map_lives(descriptors[0])
         try:
             self.wake_up = WakeUp(posix_ipc.Semaphore(answer["semaphore"]))
-        except posix_ipc.ExistentialError as error:
+        except (posix_ipc.ExistentialError, FileNotFoundError) as error:
             raise DomainClosed("the run has just ended") from error
         run: str = answer["run"]
         return run

@@ -1,28 +1,49 @@
 """A domain's one semaphore, as the domain itself sleeps on it.
 
-posix_ipc's acquire raises at every signal, forgets what a signal's handler raised unless that is KeyboardInterrupt, and
-counts its time-out by the wall clock. So a sleep ends at a signal, and a clock that is set back costs a second.
+posix_ipc's acquire counts a time-out by the wall clock: a clock set back while it sleeps would make the sleep so much
+longer, one set forward ends it at once. So a sleep that has a deadline is the C library's ``sem_clockwait``, by the
+clock that nobody sets. posix_ipc's also raises at every signal, and forgets what a signal's handler raised unless that
+is KeyboardInterrupt: a sleep without a deadline ends at a signal.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import functools
+import os
+import time
 from time import monotonic
 
 import posix_ipc
 
-#: Seconds of the wall clock that one acquire is given.
-_LONGEST_ACQUIRE = 1.0
+from refimpl.errors import PlatformUnavailable
+
+#: Seconds that one wait is given; any number the C library can take.
+_LONGEST_WAIT = 1e6
 #: Posts taken at once; more only come from somebody who posts for fun.
 _MOST_DRAINED = 1 << 16
 
 
+class _Time(ctypes.Structure):
+    """``struct timespec``."""
+
+    _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
+
+
 class WakeUp:
-    """Sleeps until somebody posts the semaphore. For one thread at a time, except :meth:`post`."""
+    """Sleeps until somebody posts the semaphore, which has its name still. For one thread at a time, but :meth:`post`.
+
+    Raises OSError where the name is gone, PlatformUnavailable where the C library is too old.
+    """
 
     def __init__(self, semaphore: posix_ipc.Semaphore) -> None:
         self._semaphore = semaphore
         self._acquire = semaphore.acquire
         self._release = semaphore.release
+        self._time = _Time()
+        self._address = _open(semaphore.name)
+        self._wait_until = _library().sem_clockwait
 
     def drain(self) -> None:
         """Take the posts that are there. Look for what they announced *after* this, before any sleep."""
@@ -37,28 +58,36 @@ class WakeUp:
 
         Returns False when there is no use in sleeping on: the deadline has passed, or a signal's handler ran.
         """
-        try:
-            if deadline is None:
+        if deadline is not None:
+            if not self._sleep_until(deadline):
+                return False
+        else:
+            try:
                 self._acquire()
-            else:
-                left = deadline - monotonic()
-                if left <= 0:
-                    return False
-                self._acquire(min(left, _LONGEST_ACQUIRE))
-        except posix_ipc.BusyError:
-            return True
-        except posix_ipc.SignalError:
-            return False
+            except posix_ipc.SignalError:
+                return False
         if self._semaphore.value:
             self.drain()
         return True
+
+    def _sleep_until(self, deadline: float) -> bool:
+        now = monotonic()
+        if deadline <= now:
+            return False
+        until, fraction = divmod(min(deadline, now + _LONGEST_WAIT), 1)
+        self._time.seconds, self._time.nanoseconds = int(until), int(fraction * 1e9)
+        if self._wait_until(self._address, time.CLOCK_MONOTONIC, ctypes.byref(self._time)) == 0:
+            return True
+        return ctypes.get_errno() == errno.ETIMEDOUT  # The next call says whether that was the deadline.
 
     def post(self) -> None:
         """End the sleep in progress, or else the next one."""
         post(self._semaphore)
 
     def __del__(self) -> None:
-        # Nobody can be in acquire(): whoever sleeps holds this object.
+        # Nobody can be sleeping: whoever does holds this object.
+        if hasattr(self, "_wait_until"):
+            _library().sem_close(self._address)
         self._semaphore.close()
 
 
@@ -68,3 +97,24 @@ def post(semaphore: posix_ipc.Semaphore) -> None:
         semaphore.release()
     except OSError:
         pass
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(None, use_errno=True)
+    library.sem_open.argtypes, library.sem_open.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+    library.sem_close.argtypes = (ctypes.c_void_p,)
+    try:
+        library.sem_clockwait.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+    except AttributeError:
+        raise PlatformUnavailable("the shm platform needs sem_clockwait: glibc 2.30 or later") from None
+    return library
+
+
+def _open(name: str) -> int:
+    """Return where the semaphore of this name is in memory."""
+    address: int | None = _library().sem_open(os.fsencode(name), 0)
+    if address is None:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
+    return address

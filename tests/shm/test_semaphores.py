@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import secrets
+import shutil
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 
@@ -19,8 +26,9 @@ PATIENCE = 30.0
 @pytest.fixture
 def semaphore():
     made = posix_ipc.Semaphore(object_name(secrets.token_hex(4), "1s"), posix_ipc.O_CREX)
-    made.unlink()
-    return made
+    yield made
+    with contextlib.suppress(posix_ipc.ExistentialError):
+        posix_ipc.unlink_semaphore(made.name)
 
 
 @pytest.fixture
@@ -57,20 +65,79 @@ def test_sleep_ends_at_the_deadline(wake_up) -> None:
     assert time.monotonic() >= deadline
 
 
-def test_no_acquire_trusts_the_wall_clock_for_long(semaphore, monkeypatch) -> None:
-    given = []
+STEPPING = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/time.h>
+#include <time.h>
 
-    class Recording:
-        value = 0
-        release = semaphore.release
-        close = semaphore.close
+/* What a wall clock shows that is set an hour forward and an hour back, again and again. */
+static time_t step(void) { static int turn; return __sync_fetch_and_add(&turn, 1) % 2 ? 3600 : -3600; }
 
-        def acquire(self, timeout: float | None = None) -> None:
-            given.append(timeout)
-            raise posix_ipc.BusyError
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec real;
+    int (*get)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    get(CLOCK_REALTIME, &real);
+    now->tv_sec = real.tv_sec + step();
+    now->tv_usec = real.tv_nsec / 1000;
+    return 0;
+}
 
-    assert WakeUp(Recording()).sleep(soon(3600))
-    assert given == [1.0]
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int (*get)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = get(clock, now);
+    if (clock == CLOCK_REALTIME)
+        now->tv_sec += step();
+    return result;
+}
+"""
+
+SLEEPING = """
+    import posix_ipc, resource, secrets, threading, time
+    from refimpl.shm.names import object_name
+    from refimpl.shm.semaphores import WakeUp
+
+    first = time.time()
+    assert any(abs(time.time() - first) > 3000 for _ in range(4)), "the clock does not step"
+    semaphore = posix_ipc.Semaphore(object_name(secrets.token_hex(4), "1s"), posix_ipc.O_CREX)
+    wake_up = WakeUp(semaphore)
+    semaphore.unlink()
+    for _ in range(20):
+        began, turns, deadline = time.monotonic(), 0, time.monotonic() + 0.02
+        while wake_up.sleep(deadline):
+            turns += 1
+        assert time.monotonic() >= deadline
+        assert turns < 5, "it spins"
+    threading.Timer(0.05, wake_up.post).start()
+    assert wake_up.sleep(time.monotonic() + 60)
+    print("slept")
+"""
+
+
+def test_a_wall_clock_that_is_set_makes_no_sleep_longer_or_shorter(tmp_path) -> None:
+    """With a C library whose wall clock is set an hour forward and back at each look."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("package gcc is not installed")
+    source, library = tmp_path / "stepping.c", tmp_path / "stepping.so"
+    source.write_text(STEPPING)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    command = [sys.executable, "-c", textwrap.dedent(SLEEPING)]
+    done = subprocess.run(
+        command, env={**os.environ, "LD_PRELOAD": str(library)}, capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "slept\n", "")
+
+
+def test_a_name_that_is_gone_is_said(semaphore) -> None:
+    semaphore.unlink()
+    with pytest.raises(FileNotFoundError):
+        WakeUp(semaphore)
+
+
+def test_any_deadline_will_do(wake_up) -> None:
+    wake_up.post()
+    assert wake_up.sleep(math.inf)
 
 
 def test_signals_handler_runs_and_ends_the_sleep(wake_up) -> None:
@@ -98,7 +165,8 @@ def test_keyboard_interrupt_comes_out(wake_up) -> None:
 def test_post_too_many_is_no_error() -> None:
     name = object_name(secrets.token_hex(4), "1s")
     semaphore = posix_ipc.Semaphore(name, posix_ipc.O_CREX, initial_value=posix_ipc.SEMAPHORE_VALUE_MAX)
+    waking = WakeUp(semaphore)
     semaphore.unlink()
     post(semaphore)
     assert semaphore.value == posix_ipc.SEMAPHORE_VALUE_MAX
-    WakeUp(semaphore).drain()  # does not take for ever
+    waking.drain()  # does not take for ever

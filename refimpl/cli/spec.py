@@ -274,17 +274,11 @@ def mutate(project: Project, changed: bool, ids: tuple[str, ...], jobs: int | No
     citations = mutation.candidates(project, ids, only_new=changed)
     _print_findings(project)
 
-    outcomes: list[mutation.Outcome] = []
-
     def tell(outcome: mutation.Outcome) -> None:
-        outcomes.append(outcome)
         for line in mutation.lines(outcome):
             click.echo(line)
 
-    try:
-        mutation.run(project, citations, tell, jobs)
-    finally:
-        mutation.keep(project, outcomes)  # also of a run that was broken off
+    outcomes = mutation.run(project, citations, tell, jobs)
     survived = sum(outcome.verdict == mutants.SURVIVED for outcome in outcomes)
     click.echo(f"{len(outcomes)} tried, {survived} survived", err=True)
     if survived:

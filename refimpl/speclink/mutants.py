@@ -60,6 +60,26 @@ def write(root: Path, verdicts: Iterable[Verdict]) -> None:
     write_whole(root / FILE, _HEAD + "".join(rows))
 
 
+class Ledger:
+    """Verdicts as they come in, written at once, beside those that still hold.
+
+    What a verdict is about is as it was when the ledger was opened, whatever somebody edits meanwhile.
+    """
+
+    def __init__(self, root: Path, citations: Iterable[Citation], tests: Sequence[MarkedTest]) -> None:
+        self._root = root
+        digests = Digests(root, tests)
+        self._about = {citation: digests.of(citation) for citation in citations}
+        holding = set(self._about.values())
+        self._verdicts = {v[1:]: v for v in read(root, []) if v[1:] in holding}
+
+    def add(self, citation: Citation, verdict: str) -> None:
+        """Keep the verdict on a citation."""
+        about = self._about[citation]
+        self._verdicts[about] = Verdict(verdict, *about)
+        write(self._root, self._verdicts.values())
+
+
 def survivors(
     root: Path, citations: Iterable[Citation], tests: Sequence[MarkedTest], findings: list[Finding]
 ) -> list[tuple[str, str]]:

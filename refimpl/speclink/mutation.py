@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,36 +59,41 @@ def candidates(project: Project, ids: Iterable[str] = (), *, only_new: bool = Fa
 
 
 def _proving(project: Project, citation: Citation) -> list[str]:
-    """Return the tests, with parameters, that name the id and reached the statement."""
+    """Return the tests, with parameters, that name the id and reached the statement: its package's own first."""
+    own = citation.path.replace("refimpl/", "tests/", 1).rpartition("/")[0] + "/"
     return sorted(
         {
             test.test
             for run in project.evidence
             for test in run.tests
             if citation.id in (*test.spec, *test.security) and citation.key in test.ran
-        }
+        },
+        key=lambda test: (not test.startswith(own), test),
     )
 
 
 def run(
     project: Project, citations: list[Citation], tell: Callable[[Outcome], None], jobs: int | None = None
 ) -> list[Outcome]:
-    """Try each citation, ``jobs`` at a time; ``tell`` hears of each as it is done."""
+    """Try each citation, ``jobs`` at a time; ``tell`` hears of each as it is done.
+
+    Each verdict is in ``spec/mutations.txt`` before ``tell`` hears of it: a run that is broken off has lost nothing.
+    """
+    ledger = mutants.Ledger(project.root, project.citations, project.tests)
     outcomes = []
     with ThreadPoolExecutor(jobs or _JOBS_PER_PROCESSOR * (os.cpu_count() or 1)) as pool:
-        for outcome in pool.map(lambda citation: _try(project, citation), citations):
-            tell(outcome)
-            outcomes.append(outcome)
+        trials = [pool.submit(_try, project, citation) for citation in citations]
+        try:
+            for trial in as_completed(trials):
+                outcome = trial.result()
+                if outcome.verdict:
+                    ledger.add(outcome.citation, outcome.verdict)
+                outcomes.append(outcome)
+                tell(outcome)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return outcomes
-
-
-def keep(project: Project, outcomes: Iterable[Outcome]) -> None:
-    """Write the verdicts into ``spec/mutations.txt``, beside those that still hold."""
-    digests = mutants.Digests(project.root, project.tests)
-    new = {digests.of(o.citation): mutants.Verdict(o.verdict, *digests.of(o.citation)) for o in outcomes if o.verdict}
-    holding = {digests.of(citation) for citation in project.citations}
-    old = [v for v in mutants.read(project.root, []) if v[1:] in holding and v[1:] not in new]
-    mutants.write(project.root, [*old, *new.values()])
 
 
 def _try(project: Project, citation: Citation) -> Outcome:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from refimpl.speclink import mutants, mutation
@@ -57,11 +59,37 @@ def test_statements_are_tried_and_verdicts_kept(mutable):
         "RELEASE-1": (mutants.KILLED, "negated the value"),
     }
     assert sorted(told) == sorted(outcomes)
-    mutation.keep(project, outcomes)
     assert str(small.loaded(run).standings["CONNECT-2"].state) == "executed"
     assert mutation.candidates(small.loaded(run), only_new=True) == []
     small.replace("refimpl/release.py", "done = True", "done =  not False")
     assert mutation.candidates(small.loaded(run), only_new=True) == []  # the run is of the old source
+
+
+def test_a_run_broken_off_has_kept_what_it_found(mutable):
+    small, run = mutable
+    project = small.loaded(run)
+    citations = mutation.candidates(project)
+
+    def stop(outcome):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mutation.run(project, citations, stop, jobs=1)
+    (verdict,) = mutants.read(small.root, [])
+    left = mutation.candidates(small.loaded(run), only_new=True)
+    assert sorted([verdict.id, *(citation.id for citation in left)]) == sorted(c.id for c in citations)
+
+
+def test_the_packages_own_tests_are_tried_first(small, run_of):
+    small.write("refimpl/data_ring/indexes.py", "def size():\n    return 2  # CONNECT-2\n")
+    key = "refimpl/data_ring/indexes.py:2"
+    near, far = (
+        dataclasses.replace(run_of.test("", [key], spec=("CONNECT-2",)), test=name)
+        for name in ("tests/data_ring/test_indexes.py::test_x", "tests/backend/test_a.py::test_y")
+    )
+    project = small.loaded(run_of(far, near))
+    (citation,) = mutation.candidates(project, ["CONNECT-2"])
+    assert mutation._proving(project, citation) == [near.test, far.test]
 
 
 def test_only_what_is_asked_for_is_tried(mutable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from refimpl.backend.loop import EventLoop
 from refimpl.backend.policy import Policy
 from refimpl.backend.status import StatusServer, describe
 from refimpl.backend.upcalls import Upcalls
+from refimpl.backend.xenbus_thread import XenbusThread
 from refimpl.errors import StoreError, StoreLost, StoreNoEntry
 from refimpl.platform import Platform, Watch
 from refimpl.xenstore.paths import backend_root
@@ -26,7 +28,8 @@ class Backend:
         self._platform = platform
         self._loop = EventLoop()
         upcalls = Upcalls(self._loop, platform)
-        self._services = Services(platform, self._loop, upcalls, settings or Settings())
+        self._xenbus = XenbusThread(self._loop)
+        self._services = Services(platform, self._loop, upcalls, self._xenbus, settings or Settings())
         self._root = backend_root(platform.domid)
         self._devices: dict[tuple[int, int], Device] = {}
         self._watches: list[Watch] = []
@@ -40,9 +43,11 @@ class Backend:
         try:
             store = self._platform.store
             store.on_lost(lambda: self._loop.call_from_thread(self._on_store_lost))
+            self._xenbus.start()
+            look_at_all = functools.partial(self._xenbus.loop.call_from_thread, self._look_at_all)
             self._watches = [
                 store.watch(self._root, self._on_change),
-                store.watch("@releaseDomain", lambda _path: self._loop.call_from_thread(self._look_at_all)),
+                store.watch("@releaseDomain", lambda _path: look_at_all()),
             ]
             self._loop.run()
             if self._failure is not None:
@@ -82,7 +87,7 @@ class Backend:
         Connections go on; a guest that is above a new limit keeps what it has, and gets no more.
         """
         self._services.settings.policy = policy
-        for device in self._devices.values():
+        for device in list(self._devices.values()):
             if device.channel is not None:
                 device.channel.guest.take_policy()
 
@@ -101,7 +106,7 @@ class Backend:
         self._loop.stop()
 
     def _on_change(self, path: str) -> None:
-        self._loop.call_from_thread(lambda: self._look_at(path))
+        self._xenbus.loop.call_from_thread(lambda: self._look_at(path))
 
     def _look_at(self, path: str) -> None:
         """Something changed at or below our root: tell the device it belongs to, or search for new ones."""
@@ -113,7 +118,7 @@ class Backend:
                 return
         if not self._is_search_due:
             self._is_search_due = True
-            self._loop.call_soon(self._search)
+            self._xenbus.loop.call_soon(self._search)
 
     def _search(self) -> None:
         self._is_search_due = False
@@ -160,6 +165,7 @@ class Backend:
         for watch in self._watches:
             watch.cancel()
         self._services.upcalls.close()  # First: its thread works too.
+        self._xenbus.close()
         for device in self._devices.values():
             try:
                 device.close()

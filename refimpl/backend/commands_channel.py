@@ -13,7 +13,25 @@ from refimpl.backend.guest import Guest, Services
 from refimpl.commands.message import Response
 from refimpl.commands.ring import RING_SLOTS, BackRing
 from refimpl.errors import PeerViolation
+from refimpl.platform import Platform
 from refimpl.xenstore.frontend_nodes import FrontendNodes
+
+
+class RingLink:
+    """What a commands ring's nodes name: its page, mapped, and its event channel, bound. Raises PlatformError.
+
+    The platform may have to ask who the domain is, and to wait for the answer.
+    """
+
+    def __init__(self, domid: int, platform: Platform, nodes: FrontendNodes) -> None:
+        self.domid = domid
+        self.ring_ref = nodes.ring_ref
+        self.mapped = platform.map(domid, [nodes.ring_ref])  # STATE-5, STATE-7
+        try:
+            self.port = platform.bind(domid, nodes.port)  # STATE-5
+        except Exception:
+            self.mapped.unmap()
+            raise
 
 
 class CommandsChannel:
@@ -22,19 +40,12 @@ class CommandsChannel:
     ``on_violation(violation)`` is called when the ring's indexes are impossible: the device cannot go on.
     """
 
-    def __init__(
-        self, domid: int, services: Services, nodes: FrontendNodes, on_violation: Callable[[PeerViolation], None]
-    ) -> None:
+    def __init__(self, link: RingLink, services: Services, on_violation: Callable[[PeerViolation], None]) -> None:
         self._services = services
         self._on_violation = on_violation
-        self._mapped = services.platform.map(domid, [nodes.ring_ref])  # STATE-5, STATE-7
-        try:
-            self._port = services.platform.bind(domid, nodes.port)  # STATE-5
-        except Exception:
-            self._mapped.unmap()
-            raise
-        self._ring = BackRing(self._mapped.memory, services.platform.fences, peer=domid)
-        self.guest = Guest(domid, services, nodes.ring_ref)
+        self._mapped, self._port = link.mapped, link.port
+        self._ring = BackRing(link.mapped.memory, services.platform.fences, peer=link.domid)
+        self.guest = Guest(link.domid, services, link.ring_ref)
         self._dispatcher = Dispatcher(self.guest, self._respond)
         self._is_serving = False
         self._must_notify = False

@@ -1,14 +1,17 @@
 """One PV Calls device of one guest: the backend's way through the XenBus state machine.
 
 Whatever a watch says, the device re-reads both states and does what the table of ``xenstore/state_machine.py`` has for
-them, until there is nothing to do. Paths and domids come from the backend's own directory, which the guest can't write.
+them, until there is nothing to do; in the thread that may wait for xenstore. Paths and domids come from the backend's
+own directory, which the guest can't write.
 
 Spec: Xenstore > State Machine, the backend's part.
 """
 
 from __future__ import annotations
 
-from refimpl.backend.commands_channel import CommandsChannel
+import functools
+
+from refimpl.backend.commands_channel import CommandsChannel, RingLink
 from refimpl.backend.guest import Services, Statistics
 from refimpl.backend.loop import Timer
 from refimpl.errors import (
@@ -40,6 +43,7 @@ class Device:
     def __init__(self, services: Services, guest_id: int, device_id: int) -> None:
         self._services = services
         self._store: Store = services.platform.store
+        self._xenbus = services.xenbus
         self.guest_id = guest_id
         self.device_id = device_id
         self.path = backend_path(services.platform.domid, guest_id, device_id)
@@ -51,7 +55,7 @@ class Device:
         self.past = Statistics()
         self._recent_starts = 0
         self._deadline: Timer | None = None
-        self._is_look_due = False
+        self._is_look_due = self._is_look_asked = False
         self._is_refused = False
         self._frontend_watch: Watch | None = None
 
@@ -71,13 +75,19 @@ class Device:
             self._vanish()
 
     def _on_frontend_change(self, _path: str) -> None:
-        self._services.loop.call_from_thread(self.look_soon)
+        if not self._is_look_asked:  # Nothing piles up while xenstore takes its time.
+            self._is_look_asked = True
+            self._xenbus.loop.call_from_thread(self._look_as_asked)
+
+    def _look_as_asked(self) -> None:
+        self._is_look_asked = False
+        self.look_soon()
 
     def look_soon(self) -> None:
         """Look once in the next turn, however often this is called before (SEC-B-18)."""
         if not self._is_look_due and not self.is_gone:
             self._is_look_due = True
-            self._services.loop.call_soon(self._look)
+            self._xenbus.loop.call_soon(self._look)
 
     def _look(self) -> None:
         self._is_look_due = False
@@ -93,7 +103,7 @@ class Device:
             raise
         except StoreError as error:
             self._warn(str(error))
-            self._services.loop.call_later(_RETRY_SECONDS, self.look_soon)
+            self._xenbus.loop.call_later(_RETRY_SECONDS, self.look_soon)
 
     def _follow_own_directory(self) -> None:
         """Take note of what the toolstack did to our own directory: made it, told us to close, removed it."""
@@ -118,7 +128,7 @@ class Device:
         if was_connected:  # E-BCLOSE: the frontend has some time to close too.
             settings = self._services.settings
             seconds = settings.policy.limits_of(self.guest_id, settings.limits).closing_seconds
-            self._deadline = self._services.loop.call_later(seconds, self._close_alone)
+            self._deadline = self._xenbus.loop.call_later(seconds, self._close_alone)
         else:
             self._go(XenbusState.CLOSED)
 
@@ -164,7 +174,7 @@ class Device:
         """Bound how often a guest may start over: past that it waits its time (SEC-B-18)."""
         self._recent_starts += 1
         if self._recent_starts == 1:
-            self._services.loop.call_later(_RECONNECT_WINDOW_SECONDS, self._forget_recent_starts)
+            self._xenbus.loop.call_later(_RECONNECT_WINDOW_SECONDS, self._forget_recent_starts)
         return self._recent_starts <= _MOST_RECONNECTS
 
     def _forget_recent_starts(self) -> None:
@@ -189,22 +199,38 @@ class Device:
             read = self._store.read_or_none
             found = {name: read(f"{self._frontend_path}/{name}") for name in frontend_nodes.NAMES}
             nodes = FrontendNodes.from_nodes(found, peer=self.guest_id)  # STATE-4, STATE-5
-            self.channel = CommandsChannel(self.guest_id, self._services, nodes, self._give_up)
+            link = RingLink(self.guest_id, self._services.platform, nodes)
         except (PeerViolation, PlatformError) as error:
             self._give_up(error)
             return False
-        self._services.loop.call_soon(self._serve_early_requests)
+        self._xenbus.in_turn(functools.partial(self._open_channel, link))
         return True
+
+    def _open_channel(self, link: RingLink) -> None:
+        self.channel = CommandsChannel(link, self._services, self._on_violation)
+        self._services.loop.call_soon(self._serve_early_requests)
 
     def _serve_early_requests(self) -> None:
         if self.channel is not None:
             self.channel.serve()  # E-EARLY-REQ
 
     def _disconnect(self) -> None:
+        self._xenbus.in_turn(self._close_channel)
+
+    def _close_channel(self) -> None:
         if self.channel is not None:
             self.channel.close()
             self.past.add(self.channel.guest.statistics)
         self.channel = None
+
+    def _on_violation(self, violation: PeerViolation) -> None:
+        """The channel can't go on: it ends in this turn of the data's; xenstore is told when it has time."""
+        self._close_channel()
+        self._xenbus.loop.call_from_thread(functools.partial(self._give_up_connection, violation))
+
+    def _give_up_connection(self, violation: PeerViolation) -> None:
+        if self.state is XenbusState.CONNECTED and self.channel is None:  # And not over, or another, by now.
+            self._give_up(violation)
 
     def _give_up(self, error: Exception) -> None:
         """End a connection the guest has broken: say why, disconnect, go to Closing."""
@@ -223,16 +249,18 @@ class Device:
         self._store.write(path, reason.encode("ascii", "replace")[:_LONGEST_ERROR])
 
     def _warn(self, message: str) -> None:
-        if self._services.settings.observer is not None:
-            self._services.settings.observer.warned(self.guest_id, message)
+        observer = self._services.settings.observer
+        if observer is not None:
+            self._xenbus.in_turn(lambda: observer.warned(self.guest_id, message))
 
     def _go(self, state: XenbusState) -> None:
         self.state = state
         if state in (XenbusState.CLOSED, XenbusState.INIT_WAIT) and self._deadline is not None:
             self._deadline.cancel()
 
-        if self._services.settings.observer is not None:
-            self._services.settings.observer.state_changed(self.guest_id, state)
+        observer = self._services.settings.observer
+        if observer is not None:
+            self._xenbus.in_turn(lambda: observer.state_changed(self.guest_id, state))
 
         def write(view: StoreView) -> None:
             view.read(f"{self.path}/state")  # StoreNoEntry: removed; writing would make it again.

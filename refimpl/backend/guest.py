@@ -18,6 +18,7 @@ from refimpl.backend.policy import ALLOWED, Decision, Policy
 from refimpl.backend.rules import CALLS_WITH_ADDRESS, Call
 from refimpl.backend.sockets import SocketEntry, SocketTable
 from refimpl.backend.upcalls import Handler, Upcalls
+from refimpl.backend.xenbus_thread import XenbusThread
 from refimpl.commands.address_format import InternetAddress
 from refimpl.commands.error_numbers import ErrorNumber
 from refimpl.errors import CommandRefused, GrantRefused, LimitReached, PortRefused
@@ -66,6 +67,7 @@ class Services:
     platform: Platform
     loop: EventLoop
     upcalls: Upcalls
+    xenbus: XenbusThread
     settings: Settings
     #: TCP port number -> how many guests' sockets listen there.
     listeners: collections.Counter[int] = field(default_factory=collections.Counter)

@@ -28,6 +28,7 @@ _COMMANDS = {
     "bench": ("bench", "Compare PV Calls with direct TCP and socat, on this machine."),
     "top": ("top", "Show a running backend's guests and sockets, live."),
     "policy": ("policy", "Check a policy file, or ask what it says of a call."),
+    "conform": ("conform", "Probe another implementation, requirement by requirement."),
     "doctor": ("doctor", "Say what this machine can run, what is missing and what is left over."),
     "spec": ("spec", "Go from the document to the code and its tests, and back."),
 }
@@ -45,7 +46,7 @@ _SECTIONS = (
     ("See and steer what guests do", ("top", "policy")),
     ("Its parts, each a process", ("store", "toolstack", "backend")),
     ("Measure it", ("bench",)),
-    ("Read it", ("spec",)),
+    ("Read it, hold others against it", ("spec", "conform")),
 )
 
 

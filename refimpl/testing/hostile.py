@@ -33,6 +33,8 @@ class HostilePeer:
 
     commands: CommandsPage
     port: int
+    #: Seconds after which a wait for a condition looks again with no event having come; None for never.
+    look_every: float | None = None
 
     def __init__(self, platform: Platform, own: str, others: str, patience: float) -> None:
         self.platform = platform
@@ -100,7 +102,7 @@ class HostilePeer:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise AssertionError(f"no {what} in time; commands ring: {self.commands}")
-            for port in self.platform.wait(left):
+            for port in self.platform.wait(left if self.look_every is None else min(left, self.look_every)):
                 self.platform.rearm(port)
 
     def notify(self, port: int | None = None) -> None:

@@ -63,14 +63,15 @@ class HostileFrontend(HostilePeer):
     def await_response(self, req_id: int) -> RawResponse:
         """Wait for the response to one request; others are kept for whoever asks for them."""
 
-        def come() -> bool:
-            self._early += self.take_responses()
-            return any(r.req_id == req_id for r in self._early)
-
-        self.await_true(come, f"response to request {req_id}")
+        self.await_true(lambda: self.has_response(req_id), f"response to request {req_id}")
         found = next(r for r in self._early if r.req_id == req_id)
         self._early.remove(found)
         return found
+
+    def has_response(self, req_id: int) -> bool:
+        """Take the responses that are there; say whether the one to this request is among those nobody asked for."""
+        self._early += self.take_responses()
+        return any(response.req_id == req_id for response in self._early)
 
     def call(self, slot: bytes) -> RawResponse:
         """Push one slot and wait for the response with its req_id."""
@@ -99,6 +100,15 @@ class HostileFrontend(HostilePeer):
         ring = DataRing(page.refs[0], indexes, data.memory, port, (page, data))
         self.rings.append(ring)
         return ring
+
+    def begin_again(self) -> None:
+        """Make the commands ring's page, and all indexes, as new; for another connection with the same grants."""
+        self.commands.memory[:] = bytes(PAGE_SIZE)
+        self.commands.initialise()
+        self.rsp_cons = 0
+        self._early.clear()
+        for ring in self.rings:
+            ring.indexes.memory[:128] = bytes(128)
 
     def close(self) -> None:
         """Give back what was granted and allocated, with no word to the backend."""

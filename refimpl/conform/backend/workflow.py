@@ -1,0 +1,108 @@
+"""Why ring.h is not needed; Workflow."""
+
+from __future__ import annotations
+
+from refimpl.conform.backend.guest import Guest
+from refimpl.conform.probes import Differs, NotObservable, Probes, expect, require
+
+probe = Probes()
+
+
+@probe("WORKFLOW-3", "WORKFLOW-6", "WORKFLOW-13")
+def a_full_in_is_left_alone(guest: Guest) -> None:
+    """With `in` full nothing is written into it; as it is read the rest follows, and not a byte is lost."""
+    stream = guest.stream()
+    half = stream.near.ring.half_bytes
+    sent = bytes(range(256)) * (half * 3 // 256)
+    for first in range(0, len(sent), half):
+        stream.far.send(sent[first : first + half])
+        stream.far.await_sent()
+    guest.front.await_true(lambda: stream.near.available >= half, "a full in")
+    expect("bytes in a full in", stream.near.available, half)
+    guest.is_answered(0)
+    expect("what in holds, unread", stream.near.ring.read("in", 0, half) == sent[:half], True)
+    expect("all that was sent", stream.near.receive(len(sent)) == sent, True)
+
+
+@probe("WORKFLOW-8", "NORING-5")
+def a_producer_notifies(guest: Guest) -> None:
+    """When bytes were put into an empty `in` an event comes on its port."""
+    stream = guest.stream()
+    for _ in range(3):
+        guest.quiet()
+        stream.far.send(b"event")
+        require(guest.hears(stream.near.ring.port), "bytes were put into in, and no event came")
+        expect("what is received", stream.near.receive(5), b"event")
+
+
+@probe("WORKFLOW-8")
+def an_error_is_notified(guest: Guest) -> None:
+    """When in_error is set an event comes on the ring's port."""
+    stream = guest.stream()
+    guest.quiet()
+    stream.far.release()
+    require(guest.hears(stream.near.ring.port), "no event came with in_error", under="E-ERRNOTIFY")
+    stream.near.await_error("in")
+
+
+@probe("WORKFLOW-9", "WORKFLOW-11", "WORKFLOW-14")
+def out_is_taken_from_cons_to_prod(guest: Guest) -> None:
+    """What lies in `out` from out_cons to out_prod is sent, once, in order, around the array's end; nothing else is."""
+    stream = guest.stream()
+    half = stream.near.ring.half_bytes
+    stream.near.ring.data[half:] = b"\xee" * half
+    for number, size in enumerate((1, half - 1, half, 7, half // 2)):
+        word = bytes([65 + number]) * size
+        stream.near.send(word)
+        expect("all that is received", stream.far.receive(size) == word, True)
+    guest.is_answered(0)
+    expect("bytes received beyond what was sent", stream.far.available, 0)
+
+
+@probe("WORKFLOW-12")
+def a_consumer_notifies(guest: Guest) -> None:
+    """When bytes were taken from a full `out` an event comes: a producer that waits for room is told."""
+    stream = guest.stream()
+    guest.quiet()
+    stream.near.send(b"f" * stream.near.ring.half_bytes)
+    require(guest.hears(stream.near.ring.port), "all of a full out was taken, and no event came")
+
+
+@probe("WORKFLOW-12")
+def a_consumer_notifies_always(guest: Guest) -> None:
+    """When bytes were taken from `out` an event comes."""
+    stream = guest.stream()
+    guest.quiet()
+    stream.near.send(b"a few")
+    stream.far.receive(5)
+    stream.near.await_sent()
+    for port in guest.platform.wait(0.2):
+        guest.platform.rearm(port)
+        if port == stream.near.ring.port:
+            return
+    raise Differs("E-CONSNOTIFY", "none comes where the ring had not been full")
+
+
+@probe("WORKFLOW-15")
+def the_error_words_are_the_backends(guest: Guest) -> None:
+    """What the frontend leaves in the error words before CONNECT is not taken for an error of the connection."""
+    raise NotObservable("which end set a word cannot be told from the word")
+
+
+@probe("NORING-4")
+def a_spared_event_is_not_missed(guest: Guest) -> None:
+    """A consumer that was not notified of what came while it was reading finds it all the same."""
+    stream = guest.stream()
+    total = 0
+    for _ in range(40):
+        stream.near.ring.produce("out", b"spare")
+        total += 5
+    guest.platform.fences.full()
+    guest.front.notify(stream.near.ring.port)
+    expect("bytes received for one event", len(stream.far.receive(total)), total)
+
+
+@probe("WORKFLOW-4")
+def barriers(guest: Guest) -> None:
+    """Barriers stand where the workflow has them."""
+    raise NotObservable("a missing barrier shows by chance only, and on some processors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import threading
@@ -18,6 +19,7 @@ from refimpl.errors import StoreError, StoreLost, StoreNoEntry
 from refimpl.platform import Platform, Watch
 from refimpl.xenstore.paths import backend_root
 
+_CLOSING_SECONDS = 5.0
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,4}", re.ASCII)
 
 
@@ -160,10 +162,21 @@ class Backend:
                 device.look_soon()
 
     def _close(self) -> None:
+        # A store that does not answer holds nobody up for longer than this: all it is asked fails then.
+        hurry = threading.Timer(_CLOSING_SECONDS, self._platform.store.close)
+        hurry.daemon = True
+        hurry.start()
+        try:
+            self._let_go()
+        finally:
+            hurry.cancel()
+
+    def _let_go(self) -> None:
         if self._status is not None:
             self._status.close()
         for watch in self._watches:
-            watch.cancel()
+            with contextlib.suppress(StoreError):
+                watch.cancel()
         self._services.upcalls.close()  # First: its thread works too.
         self._xenbus.close()
         for device in self._devices.values():

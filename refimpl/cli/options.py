@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from refimpl.backend import Policy
     from refimpl.platform import Platform
 
+#: A backend waits for xenstore while data flows on, so it can wait for long; a guest that waits does nothing else.
+_BACKEND_STORE_SECONDS = 60.0
 _XEN_DEVICE = Path("/dev/xen/evtchn")
 XEN_STATUS = Path("/run/refimpl/backend.status")
 
@@ -79,7 +81,9 @@ def open_platform(name: str, run_directory: str, *, domid: int | None = None) ->
 
     if not Path(run_directory).is_dir():
         raise PlatformUnavailable(f"nothing runs in {run_directory}: start `refimpl host` first, or name another --run")
-    return ShmPlatform.join(run_directory, domid=domid)
+    if domid is None:
+        return ShmPlatform.join(run_directory)
+    return ShmPlatform.join(run_directory, domid=domid, store_timeout=_BACKEND_STORE_SECONDS)
 
 
 def status_path(platform_name: str, run_directory: str) -> str:

@@ -69,16 +69,20 @@ STEP_NAMES = frozenset(step.__name__ for step in steps.Step.__args__)
 
 
 class DiesAt(Observer):
-    """Kills a process, its own if not told otherwise, when a step of a command is about to be carried out."""
+    """Kills a process, its own if not told otherwise, when a step of a command is about to be carried out.
 
-    def __init__(self, command: str, step: str, pid: int | None = None) -> None:
+    Or sends it another signal: SIGSTOP.
+    """
+
+    def __init__(self, command: str, step: str, pid: int | None = None, number: int = signal.SIGKILL) -> None:
         self._where = (command, step)
+        self._number = number
         self.pid = pid
 
     def step_begun(self, guest: int, request: Any, step: steps.Step) -> None:
         """See :meth:`Observer.step_begun`."""
         if (expanding.command_name(request.cmd), type(step).__name__) == self._where:
-            os.kill(os.getpid() if self.pid is None else self.pid, signal.SIGKILL)
+            os.kill(os.getpid() if self.pid is None else self.pid, self._number)
 
 
 class End:
@@ -180,7 +184,7 @@ def backend(line: Line, run: str, observer: Observer | None = None) -> None:
 
 
 def _serve(line: Line, run: str, observer: Observer | None, report: Callable[[Any], None]) -> None:
-    with ShmPlatform.join(run, domid=0, arena_pages=_ARENA_PAGES) as platform:
+    with ShmPlatform.join(run, domid=0, arena_pages=_ARENA_PAGES, store_timeout=2 * PATIENCE) as platform:
         serving = Backend(platform, Settings(policy=Policy(allow_everything=True), observer=observer))
         threading.Thread(target=_stop_when_told, args=(line, serving), daemon=True).start()
         report("ready")

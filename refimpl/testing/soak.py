@@ -135,7 +135,7 @@ def soak(connections: int = CONNECTIONS, size_bytes: int = SIZE_BYTES, guests: i
 
 @contextmanager
 def _served() -> Iterator[tuple[str, StoreClient, End, tuple[str, int]]]:
-    """Start a store, a backend and an echo server; give the run, a connection to the store, the backend, the address."""
+    """Start a store, a backend and an echo server; give the run, the store's client, the backend, the address."""
     with tempfile.TemporaryDirectory(prefix="refimpl-") as folder, ExitStack() as stack:
         run = f"{folder}/run"
         address = stack.enter_context(echo_server())

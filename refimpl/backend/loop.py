@@ -1,16 +1,19 @@
-"""What the backend does, one turn at a time: descriptors, timers, and work that comes from other threads.
+"""What the backend does, one round after another: descriptors, timers, and work that comes from other threads.
 
-A turn is all that is carried out at once: only one thread has it. Mostly that is the loop's own; a thread that was
-woken for some work takes a turn itself where it can (:meth:`EventLoop.try_turn`), which spares a second wake-up.
+One thread is at work at a time: it has the *turn*. The others sleep, each on its own kind of event: the loop's thread
+on descriptors, and one on event channels where these have no descriptor. Whoever wakes hands in what it has found and
+wants the turn; if another has that, it leaves the looking to it until it is done. So while things happen in quick
+succession one thread sees to all of them, and neither we nor who sends us something has anybody to wake.
 
 Descriptors are watched edge-triggered, so that a socket is registered once and costs no system call while its ring is
 full or its peer slow; whoever gets an edge works until the socket would block. A piece of work that stops short, to be
-fair to the others, asks for :meth:`EventLoop.call_soon`.
+fair to the others, asks for :meth:`EventLoop.call_soon`. A callback may be called once more than there are events.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import heapq
 import itertools
@@ -20,7 +23,9 @@ import select
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
+
+from refimpl.look_out import LOOK_OUT_SECONDS, LookOut
 
 Callback = Callable[[], None]
 
@@ -43,28 +48,36 @@ class Timer:
         self.callback = None
 
 
+class _Watched(NamedTuple):
+    """A descriptor that is watched."""
+
+    callback: Callable[[int], None]
+    events: int
+    registration: int
+
+
 class EventLoop:
     """An epoll loop with timers.
 
-    Other threads may call :meth:`call_from_thread`, :meth:`try_turn` and :meth:`stop`; the rest is for whoever has the
+    Other threads may call :meth:`call_from_thread`, :meth:`take_turn` and :meth:`stop`; the rest is for whoever has the
     turn.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._callbacks: dict[int, Callable[[int], None]] = {}
-        self._events: dict[int, int] = {}
-        # Descriptors forgotten since the loop went to look for events: what it found may be of an earlier bearer.
-        self._forgotten: set[int] = set()
+        #: By descriptor: its callback, the events watched, and which registration it is.
+        self._watched: dict[int, _Watched] = {}
+        self._registrations = 0
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._soon: collections.deque[Callback] = collections.deque()
-        self._handed_over: collections.deque[Callback] = collections.deque()
+        # Work that a thread has found, or was given, and that is done by whoever has the turn.
+        self._found: collections.deque[Callback] = collections.deque()
         self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_rung = False
         self._turn = threading.Lock()
-        # The loop waits for its turn, and has it next.
-        self._wants_turn = False
+        self._finders: list[Callable[[], bool]] = []
+        self._look_out = LookOut()
         # When the loop wakes by itself.
         self._wakes_at = 0.0
         self._stopping = False
@@ -76,17 +89,20 @@ class EventLoop:
     def watch(self, descriptor: int, events: int, callback: Callable[[int], None]) -> None:
         """Call ``callback(mask)`` when one of the events happens on the descriptor."""
         self._epoll.register(descriptor, events)
-        self._events[descriptor] = events
-        self._callbacks[descriptor] = callback
+        self._registrations += 1
+        self._watched[descriptor] = _Watched(callback, events, self._registrations)
 
     def unwatch(self, descriptor: int) -> None:
         """Stop watching, before the descriptor is closed; one not watched is ignored."""
-        if self._callbacks.pop(descriptor, None) is not None:
+        if self._watched.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
-            self._forgotten.add(descriptor)
+
+    def add_finder(self, find: Callable[[], bool]) -> None:
+        """Have ``find()`` called too when the loop looks for work: it does what it finds, and says whether it did."""
+        self._finders.append(find)
 
     def call_soon(self, callback: Callback) -> None:
-        """Call once, in the next turn: after what else is ready has had its own."""
+        """Call once, in the next round: after what else is ready has had its own."""
         self._soon.append(callback)
 
     def call_later(self, delay_seconds: float, callback: Callback) -> Timer:
@@ -96,8 +112,8 @@ class EventLoop:
         return timer
 
     def call_from_thread(self, callback: Callback) -> None:
-        """Call once from the loop's own thread; safe anywhere, also from a signal handler."""
-        self._handed_over.append(callback)
+        """Call once by whoever has the turn; safe anywhere, also from a signal handler."""
+        self._found.append(callback)
         self.ring_doorbell()
 
     def ring_doorbell(self) -> None:
@@ -109,74 +125,102 @@ class EventLoop:
                 self._is_rung = True
                 os.eventfd_write(self._doorbell, 1)
 
-    def try_turn(self, work: Callback) -> bool:
-        """Work a turn in a thread that is not the loop's: ``work()``, then what waited for this turn.
+    def take_turn(self, work: Callback, leave: Callback) -> None:
+        """Have ``work()`` done by this thread, which is not the loop's, or by the one that has the turn just now.
 
-        Returns False, with nothing done, while the loop has the turn or waits for it, or has work handed over before
-        this one. What ``work`` raises, raises :meth:`run`.
+        Returns once nobody is at work; just before that this thread calls ``leave()``. What the work raises,
+        raises :meth:`run`.
         """
-        if self._wants_turn or self._handed_over or not self._turn.acquire(blocking=False):
-            return False
-        try:
-            work()
-            self._run_soon()
-            must_ring = bool(self._soon) or self._next_due() < self._wakes_at
-        except Exception as error:
-            self.call_from_thread(functools.partial(_throw, error))
-            return True
-        finally:
-            self._turn.release()
+        self._found.append(work)
+        with self._turn:
+            try:
+                if self._found:
+                    self._work()
+            except Exception as error:
+                self.call_from_thread(functools.partial(_throw, error))
+            finally:
+                leave()
+            must_ring = self._stopping or self._next_due() < self._wakes_at
         if must_ring:
             self.ring_doorbell()
-        return True
 
     def stop(self) -> None:
-        """End :meth:`run` after the turn in progress; safe anywhere."""
+        """End :meth:`run` after the round in progress; safe anywhere."""
         self._stopping = True
         self.ring_doorbell()
 
     def run(self) -> None:
         """Work until :meth:`stop`."""
         while not self._stopping:
-            self.run_once()
+            self._sleep(None)
+            with self._turn:
+                self._work()
 
     def run_once(self, timeout: float | None = None) -> None:
-        """Work one turn: wait for events (at most ``timeout`` seconds), then carry out what is due."""
-        events = self._epoll.poll(self._wait_seconds(timeout), _MOST_EVENTS)
-        self._take_turn()
-        try:
-            self._run_callbacks(events)
-            self._run_soon()
-            if self._timers:
-                self._run_timers()
-        finally:
-            self._turn.release()
+        """Work one round: wait for events (at most ``timeout`` seconds), then carry out what is due."""
+        self._sleep(timeout)
+        with self._turn:
+            self._run_round()
 
-    def _take_turn(self) -> None:
-        self._wants_turn = True
-        self._turn.acquire()
-        self._wants_turn = False
+    def _sleep(self, timeout: float | None) -> None:
+        """Wait for events, and hand in what is to be done for them."""
+        seconds, registrations = self._wait_seconds(timeout), self._registrations
+        events = self._epoll.poll(seconds, _MOST_EVENTS)
+        if events:
+            self._found.append(functools.partial(self._run_callbacks, events, registrations))
 
-    def _run_callbacks(self, events: Sequence[tuple[int, int]]) -> None:
-        callbacks, forgotten = self._callbacks, self._forgotten
-        for descriptor, mask in events:
-            callback = callbacks.get(descriptor)
-            if callback is None:
-                continue  # Another thread's turn, or an earlier callback of this one, has closed it.
-            if descriptor in forgotten:
-                self._epoll.modify(descriptor, self._events[descriptor])  # Tells its own events anew.
-            else:
-                callback(mask)
+    def _work(self) -> None:
+        """Work round after round, until nothing was found for a while."""
+        self._run_round()
+        if not self._look_out.pays():
+            while self._soon or self._found:
+                self._look()
+            return
+        paid, give_up_at = False, time.monotonic() + LOOK_OUT_SECONDS
+        while not self._stopping:
+            if self._look():
+                paid, give_up_at = True, time.monotonic() + LOOK_OUT_SECONDS
+            elif time.monotonic() >= give_up_at:
+                break
+        self._look_out.tell(paid)
 
-    def _run_soon(self) -> None:
+    def _look(self) -> bool:
+        """Work a round on what there is, without waiting; return whether there was anything."""
+        registrations = self._registrations
+        events = self._epoll.poll(0, _MOST_EVENTS)
+        if events:
+            self._run_callbacks(events, registrations)
+        found = bool(events or self._soon or self._found)
+        for find in self._finders:
+            found |= find()
+        self._run_round()
+        return found
+
+    def _run_round(self) -> None:
+        for _ in range(len(self._found)):
+            self._found.popleft()()
         for _ in range(len(self._soon)):
             self._soon.popleft()()
+        if self._timers:
+            self._run_timers()
+
+    def _run_callbacks(self, events: Sequence[tuple[int, int]], registrations: int) -> None:
+        """Call back for events that were found when there had been so many registrations."""
+        watched = self._watched
+        for descriptor, mask in events:
+            bearer = watched.get(descriptor)
+            if bearer is None:
+                continue  # Closed since.
+            if bearer.registration > registrations:
+                self._epoll.modify(
+                    descriptor, bearer.events
+                )  # Another bearer of the number: tells its own events anew.
+            else:
+                bearer.callback(mask)
 
     def _wait_seconds(self, timeout: float | None) -> float | None:
-        self._take_turn()
-        self._forgotten.clear()
-        self._wakes_at = due = 0.0 if self._soon else self._next_due()
-        self._turn.release()
+        with self._turn:
+            self._wakes_at = due = 0.0 if self._soon or self._found else self._next_due()
         if due == math.inf:
             return timeout
         until_due = max(0.0, due - time.monotonic())
@@ -198,10 +242,9 @@ class EventLoop:
                 callback()
 
     def _on_doorbell(self, _mask: int) -> None:
-        os.eventfd_read(self._doorbell)
+        with contextlib.suppress(BlockingIOError):  # Two threads may have found it, and the other was first.
+            os.eventfd_read(self._doorbell)
         self._is_rung = False  # Before the work is taken: what is added later rings again.
-        for _ in range(len(self._handed_over)):
-            self._handed_over.popleft()()
 
     def close(self) -> None:
         """Close the loop's own descriptors; work handed over later is dropped."""

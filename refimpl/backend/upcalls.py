@@ -1,8 +1,8 @@
 """Event channels into the event loop: which port fired, and who looks after it.
 
 Where the platform has a descriptor for its events the loop watches that. Where it has none (a POSIX semaphore cannot
-be selected on) one thread waits, and does the work itself in a turn of the loop's, or hands the ports over when the
-loop is busy. Either way a port is rearmed only after its work.
+be selected on) one thread waits, and does the work itself if it gets the loop's turn; whoever has that meanwhile looks
+for events in its place. Either way a port is rearmed only after its work.
 
 A port that keeps firing with nothing to do is rearmed later and later, so that a storm costs its sender more than us.
 """
@@ -68,6 +68,8 @@ class Upcalls:
         if descriptor is not None:
             loop.watch(descriptor, select.EPOLLIN, self._on_descriptor)
         else:
+            self._is_waiting = True
+            loop.add_finder(self._find_fired)
             self._thread = threading.Thread(target=self._wait_for_ports, name="upcalls", daemon=True)
             self._thread.start()
 
@@ -91,8 +93,22 @@ class Upcalls:
                 return
             if ports:
                 fired.extend(ports)
-                if not loop.try_turn(self._handle_fired):
-                    loop.call_from_thread(self._handle_fired)
+                self._is_waiting = False
+                loop.take_turn(self._handle_fired, self._go_on_waiting)
+
+    def _go_on_waiting(self) -> None:
+        self._is_waiting = True
+
+    def _find_fired(self) -> bool:
+        """Look for events in place of the thread that waits for them, while it does not."""
+        if self._is_waiting:
+            return False
+        try:
+            ports = self._platform.wait(0)
+        except DomainClosed:
+            return False
+        self._handle(ports)
+        return bool(ports)
 
     def _handle_fired(self) -> None:
         fired = self._fired

@@ -29,6 +29,7 @@ from typing import Protocol
 
 from refimpl.data_ring.notification import renotify_delays
 from refimpl.frontend.throttle import Throttle
+from refimpl.look_out import LOOK_OUT_SECONDS, LookOut
 from refimpl.platform import Platform
 
 #: How long the first wait is before it looks again, and whether the peer has taken what we sent, in seconds.
@@ -117,6 +118,7 @@ class Events:
         self._followers: list[_Waiter] = []
         self._masked: set[int] = set()
         self._throttles: dict[int, Throttle] = {}
+        self._look_out = LookOut()
         #: How many events came in.
         self.received = 0
 
@@ -229,6 +231,8 @@ class Events:
     def _lead(self, waiter: _Waiter, now: float, until: float) -> None:
         """Wait on the platform until a port of the waiter's fires, :meth:`wake_all` is called, or time runs out."""
         while now < until:
+            if until - now > LOOK_OUT_SECONDS and self._look_out.pays():
+                self._look_out.tell(self._platform.look_out(LOOK_OUT_SECONDS))
             fired = self._platform.wait(until - now)
             if not fired:
                 return

@@ -114,6 +114,10 @@ def test_closing_gives_its_descriptors_back() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 def test_a_thread_works_a_turn_of_its_own_and_what_it_asks_for_is_done_too(loop: EventLoop) -> None:
     done: list[str] = []
 
@@ -121,52 +125,118 @@ def test_a_thread_works_a_turn_of_its_own_and_what_it_asks_for_is_done_too(loop:
         done.append("work")
         loop.call_soon(lambda: done.append("soon"))
 
-    assert loop.try_turn(work)
-    assert done == ["work", "soon"]
+    loop.take_turn(work, lambda: done.append("leave"))
+    assert done == ["work", "soon", "leave"]
 
 
-def test_no_thread_takes_a_turn_while_another_has_one(loop: EventLoop) -> None:
-    seen: list[bool] = []
+@pytest.mark.parametrize("at_work", ["loop", "another thread"])
+def test_who_is_at_work_does_what_another_thread_brings_and_both_sleep_after_it(loop: EventLoop, at_work: str) -> None:
+    done: list[tuple[str, int]] = []
+    threads: list[threading.Thread] = []
+    brought = threading.Event()
+
+    def note(what: str) -> None:
+        done.append((what, threading.get_ident()))
 
     def work() -> None:
-        other = threading.Thread(target=lambda: seen.append(loop.try_turn(lambda: None)))
-        other.start()
-        other.join()
+        def bring() -> None:
+            loop.take_turn(lambda: (note("brought"), brought.set()), lambda: note("leave"))
 
-    loop.call_soon(work)
-    loop.run_once(0)
-    assert loop.try_turn(work)
-    assert seen == [False, False]
+        threads.append(threading.Thread(target=bring))
+        threads[0].start()
+        note("work")
+        wait_until_brought()
+
+    def wait_until_brought() -> None:
+        if not brought.is_set():
+            loop.call_soon(wait_until_brought)
+
+    if at_work == "loop":
+        loop.call_soon(work)
+        loop.call_later(0.0, lambda: loop.call_soon(stop_when_brought))
+
+        def stop_when_brought() -> None:
+            loop.stop() if brought.is_set() else loop.call_soon(stop_when_brought)
+
+        loop.run()
+    else:
+        loop.take_turn(work, nothing)
+    threads[0].join(30)
+    assert [what for what, _ in done] == ["work", "brought", "leave"]
+    assert done[0][1] == done[1][1] != done[2][1]
 
 
-def test_work_handed_over_before_a_turn_is_done_before_it(loop: EventLoop) -> None:
-    done: list[str] = []
-    loop.call_from_thread(lambda: done.append("first"))
-    assert not loop.try_turn(lambda: done.append("second"))
-    loop.run_once(1)
-    assert done == ["first"]
+def test_who_is_at_work_looks_for_descriptors_in_the_place_of_the_loops_thread(loop: EventLoop) -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        seen: list[int] = []
+        loop.watch(left.fileno(), SOCKET_EVENTS, lambda _mask: seen.append(threading.get_ident()))
+
+        def work() -> None:
+            right.send(b"x")
+            wait_until_seen()
+
+        def wait_until_seen() -> None:
+            if not seen:
+                loop.call_soon(wait_until_seen)
+
+        loop.take_turn(work, nothing)
+    assert seen == [threading.get_ident()]
 
 
-def test_a_turn_that_starts_a_timer_or_leaves_work_wakes_the_loop(loop: EventLoop) -> None:
-    done: list[str] = []
+def test_who_is_at_work_calls_the_finders(loop: EventLoop) -> None:
+    finds = iter([True, True, False])
+    found: list[bool] = []
 
-    def work_again() -> None:
-        loop.call_soon(lambda: done.append("left over"))
-        loop.call_later(0.001, loop.stop)
+    def find() -> bool:
+        found.append(next(finds, False))
+        return found[-1]
+
+    def wait_until_found() -> None:
+        if len(found) < 3:
+            loop.call_soon(wait_until_found)
+
+    loop.add_finder(find)
+    loop.take_turn(wait_until_found, nothing)
+    assert found[:3] == [True, True, False]
+
+
+def test_a_doorbell_that_two_threads_hear_is_answered_once(loop: EventLoop) -> None:
+    """The loop's thread has found it and waits for its turn; who has that finds it as well."""
+    loop.ring_doorbell()
+    loop._sleep(0)
+    loop._look()
+
+
+def test_a_turn_that_starts_a_timer_wakes_the_loop(loop: EventLoop) -> None:
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    loop.take_turn(lambda: loop.call_soon(lambda: loop.call_later(0.001, loop.stop)), nothing)
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_the_loop_hears_of_its_end_while_another_thread_answers_the_doorbell(loop: EventLoop) -> None:
+    def answer() -> None:
+        loop._is_rung = True  # It has read the doorbell, and not said so yet.
+        loop.stop()
+        loop._is_rung = False
 
     thread = threading.Thread(target=loop.run)
     thread.start()
-    while not loop.try_turn(lambda: loop.call_soon(work_again)):
-        pass
+    loop.take_turn(answer, nothing)
     thread.join(30)
-    assert done == ["left over"]
+    assert not thread.is_alive()
 
 
 def test_what_a_turn_of_another_thread_raises_ends_the_loop(loop: EventLoop) -> None:
+    left = []
+
     def fail() -> None:
         raise ValueError("of the turn")
 
-    assert loop.try_turn(fail)
+    loop.take_turn(fail, lambda: left.append(True))
+    assert left
     with pytest.raises(ValueError, match="of the turn"):
         loop.run()
 

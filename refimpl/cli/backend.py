@@ -91,16 +91,18 @@ def backend(
         refimpl backend --allow connect:127.0.0.1:8000-8080 --deny connect:10.0.0.0/8
     """
     from refimpl.backend import Backend, Settings
-    from refimpl.cli.trace import Trace
+    from refimpl.cli.trace import Trace, trace_lines
 
     read_policy = functools.partial(parse_policy, allow, deny, path=policy_path, allow_everything=allow_everything)
     settings = Settings(
         max_ring_order=max_page_order, policy=read_policy(), draft_nodes=draft_nodes, draft_layouts=draft_layouts
     )
+    say: Callable[[str], object] = functools.partial(print, flush=True)
     with contextlib.ExitStack() as stack:
         if trace or steps or trace_file is not None:
-            output = sys.stdout if trace_file is None else stack.enter_context(open(trace_file, "w", encoding="utf-8"))
-            settings.observer = Trace(output, as_json=as_json, with_steps=steps)
+            put = stack.enter_context(trace_lines(trace_file, as_json=as_json))
+            settings.observer = Trace(put, as_json=as_json, with_steps=steps)
+            say = put if trace_file is None else say
         platform = stack.enter_context(open_platform(platform_name, run_directory, domid=0))
         serving = Backend(platform, settings)
         _serve_status(serving, status_path(platform_name, run_directory))
@@ -114,7 +116,7 @@ def backend(
                 serving.run()
             finally:
                 if as_json:
-                    _print_statistics(serving.statistics())
+                    say(_sums(serving.statistics()))
 
 
 def _serve_status(serving: Backend, path: str) -> None:
@@ -141,7 +143,7 @@ def _reload_of(serving: Backend, read_policy: Callable[[], Policy]) -> Callable[
     return lambda: serving.call(reload)
 
 
-def _print_statistics(totals: dict[int, Statistics]) -> None:
-    """Print the sums of each guest, a last line for a program."""
+def _sums(totals: dict[int, Statistics]) -> str:
+    """Return the sums of each guest, a last line for a program."""
     sums = {guest: plain(total) for guest, total in totals.items()}
-    print(json.dumps({"who": "backend", "statistics": sums}), flush=True)
+    return json.dumps({"who": "backend", "statistics": sums})

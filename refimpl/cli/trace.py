@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from refimpl.backend import Decision, Observer
+from refimpl.cli.line_writer import LineWriter
 from refimpl.commands import steps
 from refimpl.commands.address_format import InternetAddress
 from refimpl.commands.error_numbers import name_of
 from refimpl.commands.expanding import command_name
 from refimpl.commands.steps import Step
-from refimpl.errors import CommandRefused
+from refimpl.errors import CommandRefused, Misuse
 from refimpl.xenstore.state_machine import XenbusState
 
 STATE_MACHINE = "State Machine"
@@ -47,11 +49,11 @@ _WORDS: dict[type, Callable[[Any], str]] = {
 class Trace(Observer):
     """Prints what the backend does, a line an event, as text or as JSON; ``with_steps`` also each step of a command.
 
-    Output that fails ends the trace, not the backend.
+    ``put(line)`` takes each line, and must not wait: this is the backend's own thread.
     """
 
-    def __init__(self, output: TextIO, *, as_json: bool, with_steps: bool) -> None:
-        self._output: TextIO | None = output
+    def __init__(self, put: Callable[[str], None], *, as_json: bool, with_steps: bool) -> None:
+        self._put = put
         self._as_json = as_json
         self._with_steps = with_steps
         self._began: dict[int, float] = {}
@@ -90,8 +92,6 @@ class Trace(Observer):
         self._print(guest, "", f"warning: {message}", warning=message)
 
     def _print(self, guest: int, section: str, what: str, **fields: Any) -> None:
-        if self._output is None:
-            return
         now = time.time()
         if self._as_json:
             line = json.dumps(
@@ -108,12 +108,36 @@ class Trace(Observer):
         else:
             clock = time.strftime("%H:%M:%S", time.localtime(now))
             line = f"{clock}.{int(now % 1 * 1_000_000):06} guest {guest:<4} {section:<16} {what}"
+        self._put(line)
+
+
+@contextlib.contextmanager
+def trace_lines(path: str | None, *, as_json: bool) -> Iterator[Callable[[str], None]]:
+    """Give a ``put`` for :class:`Trace`, to a file or to standard output; a reader who is slow, or gone, stops nobody.
+
+    Raises Misuse where there can be no such file.
+    """
+
+    def tell_dropped(count: int) -> str:
+        said = f"{count} lines were dropped here: the trace's reader is too slow"
+        return json.dumps({"who": "backend", "dropped": count, "what": said}) if as_json else f"... {said}"
+
+    def tell_failure(error: OSError) -> None:
+        print(f"refimpl: the trace ends here: {error.strerror}", file=sys.stderr)
+
+    with contextlib.ExitStack() as stack:
         try:
-            self._output.write(line + "\n")
-            self._output.flush()
+            file = sys.stdout if path is None else stack.enter_context(open(path, "w", encoding="utf-8"))
         except OSError as error:
-            self._output = None
-            print(f"refimpl: the trace ends here: {error.strerror}", file=sys.stderr)
+            raise Misuse(f"--trace-file {path}: {error.strerror}") from None
+        file.flush()
+        writer = LineWriter(file.fileno(), tell_dropped, tell_failure)
+        try:
+            yield writer.put
+        finally:
+            unread = writer.close()
+            if unread:
+                print(f"refimpl: nobody read the last {unread} lines of the trace", file=sys.stderr)
 
 
 def _section(request: Any) -> str:

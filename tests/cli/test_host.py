@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from refimpl.frontend import Frontend
+from refimpl.shm import ShmPlatform
+
 from .conftest import PATIENCE, Host, command
 
 
@@ -151,6 +154,16 @@ def test_deny_refuses_and_names_its_rule_in_the_trace(directory: str, run) -> No
         assert "rule 'connect:127.0.0.1:9' (--deny) denies it" in event["reason"]
     finally:
         host.stop()
+
+
+def test_a_trace_that_nobody_reads_stops_no_guest(directory: str) -> None:
+    host = Host(directory, "--steps")
+    try:
+        with ShmPlatform.join(directory, arena_pages=64) as platform, Frontend.open(platform) as frontend:
+            for _ in range(500):  # Some ten lines each: the pipe is full long before the end.
+                frontend.socket().close()
+    finally:
+        assert host.stop() == 0
 
 
 def test_killed_outright_it_can_be_started_again_at_once(directory: str, run) -> None:

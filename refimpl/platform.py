@@ -60,6 +60,14 @@ class GrantedPages(ABC):
         Never waits for the peer: pages it still maps are kept aside, unused, until it lets go.
         """
 
+    def leave_notice(self, *, clear_byte: int | None = None, send_event: int | None = None) -> bool:
+        """Have the peer told when these pages are given back or this process dies; say whether that can be done.
+
+        The byte at offset ``clear_byte`` is then set to 0 and an event sent on our port ``send_event``. On a platform
+        where a process is a domain there is no need: xenstore tells of its death.
+        """
+        return False
+
 
 class MappedPages(ABC):
     """A peer's pages mapped here, contiguously and in the order of the refs, from :meth:`Platform.map`.

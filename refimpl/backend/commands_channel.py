@@ -11,8 +11,8 @@ from collections.abc import Callable
 from refimpl.backend.dispatcher import Dispatcher
 from refimpl.backend.guest import Guest, Services
 from refimpl.commands.message import Response
-from refimpl.commands.ring import RING_SLOTS, BackRing
-from refimpl.errors import PeerViolation
+from refimpl.commands.ring import NOTICE_BYTE, RING_SLOTS, BackRing
+from refimpl.errors import DeviceGone, PeerViolation
 from refimpl.platform import Platform
 from refimpl.xenstore.frontend_nodes import FrontendNodes
 
@@ -37,16 +37,18 @@ class RingLink:
 class CommandsChannel:
     """Takes requests off the ring, has them carried out, and puts the responses on it.
 
-    ``on_violation(violation)`` is called when the ring's indexes are impossible: the device cannot go on.
+    ``on_end(reason)`` is called when the device cannot go on: the ring's indexes are impossible (PeerViolation), or a
+    frontend that left a notice of its death has died (DeviceGone).
     """
 
-    def __init__(self, link: RingLink, services: Services, on_violation: Callable[[PeerViolation], None]) -> None:
+    def __init__(self, link: RingLink, services: Services, on_end: Callable[[Exception], None]) -> None:
         self._services = services
-        self._on_violation = on_violation
+        self._on_end = on_end
         self._mapped, self._port = link.mapped, link.port
         self._ring = BackRing(link.mapped.memory, services.platform.fences, peer=link.domid)
         self.guest = Guest(link.domid, services, link.ring_ref)
         self._dispatcher = Dispatcher(self.guest, self._respond)
+        self._has_notice = self._mapped.memory[NOTICE_BYTE] != 0
         self._is_serving = False
         self._must_notify = False
         self._is_closed = False
@@ -72,14 +74,18 @@ class CommandsChannel:
         finally:
             self._is_serving = False
         self._notify_if_due()
+        if not taken and self._has_notice and not self._mapped.memory[NOTICE_BYTE]:
+            self._has_notice = False
+            gone = DeviceGone("the frontend's process ended and left the device as it was")
+            self._services.loop.call_soon(functools.partial(self._report, gone))
         return taken > 0
 
     def _serve_again(self) -> None:
         self.serve()
 
-    def _report(self, violation: PeerViolation) -> None:
+    def _report(self, reason: Exception) -> None:
         if not self._is_closed:
-            self._on_violation(violation)
+            self._on_end(reason)
 
     def _respond(self, response: Response) -> None:
         self._must_notify |= self._ring.push_response(response.to_bytes())  # RING-13, RING-18

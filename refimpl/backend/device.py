@@ -207,7 +207,7 @@ class Device:
         return True
 
     def _open_channel(self, link: RingLink) -> None:
-        self.channel = CommandsChannel(link, self._services, self._on_violation)
+        self.channel = CommandsChannel(link, self._services, self._on_channel_end)
         self._services.loop.call_soon(self._serve_early_requests)
 
     def _serve_early_requests(self) -> None:
@@ -223,14 +223,14 @@ class Device:
             self.past.add(self.channel.guest.statistics)
         self.channel = None
 
-    def _on_violation(self, violation: PeerViolation) -> None:
+    def _on_channel_end(self, reason: Exception) -> None:
         """The channel can't go on: it ends in this turn of the data's; xenstore is told when it has time."""
         self._close_channel()
-        self._xenbus.loop.call_from_thread(functools.partial(self._give_up_connection, violation))
+        self._xenbus.loop.call_from_thread(functools.partial(self._give_up_connection, reason))
 
-    def _give_up_connection(self, violation: PeerViolation) -> None:
+    def _give_up_connection(self, reason: Exception) -> None:
         if self.state is XenbusState.CONNECTED and self.channel is None:  # And not over, or another, by now.
-            self._give_up(violation)
+            self._give_up(reason)
 
     def _give_up(self, error: Exception) -> None:
         """End a connection the guest has broken: say why, disconnect, go to Closing."""

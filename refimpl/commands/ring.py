@@ -27,6 +27,7 @@ from refimpl.layout import Layout
 from refimpl.platform import PAGE_SIZE, Fences
 
 __all__ = [
+    "NOTICE_BYTE",
     "RESPONSE_SIZE_BYTES",
     "RING_PAGE",
     "RING_SLOTS",
@@ -54,6 +55,10 @@ RING_PAGE = Layout(  # RING-1
     ("ring", f"{RING_SLOTS * SLOT_SIZE_BYTES}s"),
     total_size=PAGE_SIZE,
 )
+
+#: The last byte of ``pad``, which the protocol leaves alone. A frontend of ours sets it while its platform has been
+#: asked to clear it at the frontend's death, and ours is the only backend that looks.
+NOTICE_BYTE = RING_PAGE.offset_of("ring") - 1
 
 _INDEX_MASK = 0xFFFFFFFF
 _FIRST_SLOT = RING_PAGE.offset_of("ring")

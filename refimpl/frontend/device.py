@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from refimpl.commands.ring import FrontRing
+from refimpl.commands.ring import NOTICE_BYTE, FrontRing
 from refimpl.data_ring.indexes_page import PUBLISHED, PageLayout
 from refimpl.data_ring.notification import NotifyConsumer
 from refimpl.errors import DeviceGone, ForkedDomain
@@ -36,6 +36,7 @@ class Options:
     """How a frontend was asked to be.
 
     ``timeout`` is how many seconds a backend may leave a command unanswered that needs no waiting, and a state change.
+    ``death_notice`` lets our own backend hear of this process's death in a domain that lives on.
     """
 
     ring_order: int | None = None
@@ -43,6 +44,7 @@ class Options:
     draft_layout: PageLayout | None = None
     timeout: float = 10.0
     observer: Observer | None = None
+    death_notice: bool = True
 
 
 class Device:
@@ -79,6 +81,8 @@ class Device:
             raise
         ring = FrontRing(self._page.memory, platform.fences, peer)
         ring.initialise()  # STATE-3
+        if options.death_notice and self._page.leave_notice(clear_byte=NOTICE_BYTE, send_event=self.port):
+            self._page.memory[NOTICE_BYTE] = 1
         self.calls = Calls(self, ring, self.port, options.timeout)
         _devices.add(self)
 

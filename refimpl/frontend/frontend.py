@@ -53,20 +53,23 @@ class Frontend:
         timeout: float = 10.0,
         arrival_timeout: float = ARRIVAL_SECONDS,
         observer: Observer | None = None,
+        death_notice: bool = True,
     ) -> Self:
         """Bring the device up, whatever state an earlier frontend left it in, and return it once it is Connected.
 
         ``ring_order`` is the log2 of a data ring's pages; the backend's limit and the platform's room may make it less.
         ``draft_layout`` is the layout of the indexes page for a backend of a draft of the protocol, which cannot tell.
         ``timeout`` (seconds) is for this call, and then for whatever a backend should do at once; before it the
-        toolstack has ``arrival_timeout`` to make the device.
+        toolstack has ``arrival_timeout`` to make the device. ``death_notice``, on Xen, uses a byte of the commands
+        ring's padding to let our own backend hear of this process's death in a domain that lives on.
 
-        Raises TimeoutError, DeviceGone (there is no device), PeerViolation (a backend we cannot talk to), LimitReached,
-        StoreError, and Misuse where the device is open already.
+        Raises TimeoutError, DeviceGone (there is no device), DeviceInUse (another process has it), PlatformUnavailable
+        (a kernel's driver has it), PeerViolation (a backend we cannot talk to), LimitReached, StoreError, and Misuse
+        where the device is open already.
         """
         if ring_order is not None and not 1 <= ring_order <= MAX_RING_ORDER:  # IDXPAGE-5, IDXPAGE-19
             raise Misuse(f"ring_order is 1 to {MAX_RING_ORDER}, not {ring_order}")
-        options = Options(ring_order, notify_consumer, draft_layout, timeout, observer)
+        options = Options(ring_order, notify_consumer, draft_layout, timeout, observer, death_notice)
         with _one_at_a_time(platform):
             await_device(platform, device_id, arrival_timeout)
             end_earlier_life(platform)

@@ -42,7 +42,7 @@ class XenGrantedPages(GrantedPages):
         """
         self._allocator.end(self)
 
-    def leave_notice(self, *, clear_byte: int | None = None, send_event: int | None = None) -> None:
+    def leave_notice(self, *, clear_byte: int | None = None, send_event: int | None = None) -> bool:
         """Let the kernel tell the peer when these pages are given back, or when this process dies, however it dies.
 
         It then sets the byte at offset ``clear_byte`` to 0 and sends an event on our port ``send_event``. One notice a
@@ -50,6 +50,7 @@ class XenGrantedPages(GrantedPages):
         until the notice is gone. Raises PortRefused for a port not ours.
         """
         self._allocator.leave_notice(self, clear_byte, send_event)
+        return True
 
 
 class GrantAllocator:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from refimpl.commands.ring import NOTICE_BYTE
 from refimpl.testing import raw
 
-CLOSING = 5
+CONNECTED, CLOSING = 4, 5
 
 
 @pytest.mark.spec("RING-1", "RING-2", "RING-13", "STATE-7")
@@ -145,3 +146,32 @@ def test_every_request_of_any_stream_gets_exactly_one_answer(guest, stream) -> N
         assert guest.ask(raw.release_request, id).ret == 0
     got = sorted(answer.req_id for answer in answers if answer.req_id < 1000)
     assert got == list(range(len(stream)))
+
+
+def test_frontend_that_left_a_notice_of_its_death_is_let_go_when_it_dies(machine, server) -> None:
+    """On Xen the platform clears the byte and notifies; here the guest does it itself."""
+    machine.serve()
+    guest = machine.add_guest()
+    guest.commands.memory[NOTICE_BYTE] = 1
+    guest.connect()
+    guest.connected(1, server.getsockname())
+    peer, _ = server.accept()
+    with peer:
+        peer.settimeout(30)
+        guest.notify()  # An event with nothing to do says nothing.
+        guest.turn()
+        assert int(guest.other_node("state")) == CONNECTED
+        guest.commands.memory[NOTICE_BYTE] = 0
+        guest.notify()
+        assert peer.recv(1) == b""
+    guest.await_state(CLOSING)
+    error = machine.store.read(f"/local/domain/0/error/backend/pvcalls/{guest.platform.domid}/0/error")
+    assert b"ended" in error
+
+
+def test_frontend_that_left_no_notice_may_write_there_what_it_likes(guest) -> None:
+    for value in (1, 0):
+        guest.commands.memory[NOTICE_BYTE] = value
+        guest.notify()
+        guest.turn()
+    assert int(guest.other_node("state")) == CONNECTED

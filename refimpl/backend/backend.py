@@ -24,10 +24,14 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,4}", re.ASCII)
 
 
 class Backend:
-    """Serves all guests of a domain until it is stopped, or xenstore is lost (StoreLost)."""
+    """Serves all guests of a domain until it is stopped, or xenstore is lost (StoreLost).
+
+    Raises DeviceInUse where another process of the domain does so, PlatformUnavailable where a kernel's driver does.
+    """
 
     def __init__(self, platform: Platform, settings: Settings | None = None) -> None:
         self._platform = platform
+        self._give_back_hold = platform.hold_backend()
         self._loop = EventLoop()
         upcalls = Upcalls(self._loop, platform)
         self._xenbus = XenbusThread(self._loop)
@@ -169,6 +173,7 @@ class Backend:
         try:
             self._let_go()
         finally:
+            self._give_back_hold()
             hurry.cancel()
 
     def _let_go(self) -> None:

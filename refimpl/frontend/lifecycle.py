@@ -39,13 +39,21 @@ _BACKEND_CAN_START = frozenset({_S.CLOSED, _S.INITIALISING, _S.INIT_WAIT})
 
 
 class Lifecycle:
-    """One life of the device, from :meth:`bring_up` to Closed."""
+    """One life of the device, from :meth:`bring_up` to Closed.
+
+    Raises DeviceInUse where another process has the device, PlatformUnavailable where a kernel's driver has it.
+    """
 
     def __init__(self, platform: Platform, device_id: int, options: Options, tally: Tally) -> None:
         self._platform = platform
         self._options = options
         self._tally = tally
-        self._xenbus = Xenbus(platform, device_id)
+        self._let_go = platform.hold_frontend(device_id)
+        try:
+            self._xenbus = Xenbus(platform, device_id)
+        except BaseException:
+            self._let_go()
+            raise
         self._device: Device | None = None
         self._give_up_at: float | None = None
         self._thread = threading.Thread(target=self._follow_backend, name="pvcalls-xenbus", daemon=True)
@@ -158,6 +166,7 @@ class Lifecycle:
             self._xenbus.write_own_state(_S.CLOSED)
         self.state = _S.CLOSED
         self._xenbus.close()
+        self._let_go()
 
     def _observe(self, section: str, what: str) -> None:
         if self._options.observer is not None:
@@ -175,6 +184,7 @@ class Lifecycle:
             self._abandon(error)
         finally:
             self._xenbus.close()
+            self._let_go()
 
     def _close_if_failed(self) -> None:
         """Start the shutdown once the device has failed or was closed; end it alone if the backend stays silent."""

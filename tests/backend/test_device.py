@@ -368,3 +368,17 @@ def test_sockets_are_the_backends_own(machine, server) -> None:
         assert address[0] == "127.0.0.1"
         with pytest.raises(OSError):
             probe.bind(address)
+
+
+def test_backend_holds_its_part_of_the_domain_until_it_has_stopped(machine, monkeypatch):
+    held = []
+
+    def hold_backend():
+        held.append(True)
+        return held.clear
+
+    monkeypatch.setattr(machine.platform, "hold_backend", hold_backend)
+    backend = machine.serve()
+    assert held
+    backend.stop()
+    assert not held

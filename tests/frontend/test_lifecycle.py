@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from refimpl.errors import DeviceGone, GrantRefused, Misuse, PeerViolation, PortRefused
+from refimpl.errors import DeviceGone, DeviceInUse, GrantRefused, Misuse, PeerViolation, PortRefused
 from refimpl.frontend import Frontend
 from refimpl.testing import HostileBackend
 from refimpl.testing.hostile import CLOSED, CLOSING, CONNECTED, INIT_WAIT, INITIALISED, INITIALISING
@@ -326,3 +326,39 @@ def test_states_that_flap_end_it_once(pair):
     pair.backend.await_state(CLOSED)
     with pytest.raises(DeviceGone):
         socket.recv(1)
+
+
+@pytest.fixture
+def holders(machine, monkeypatch):
+    """How many hold the guest's device, where the platform can tell processes of a domain apart."""
+    held = []
+
+    def hold_frontend(device_id=0):
+        if held:
+            raise DeviceInUse(f"pvcalls-frontend-{device_id}", 1)
+        held.append(device_id)
+        return held.clear
+
+    monkeypatch.setattr(machine.guest, "hold_frontend", hold_frontend)
+    return held
+
+
+def test_device_is_held_until_it_is_closed(machine, holders, paired):
+    pair = paired()
+    assert holders == [0]
+    pair.go_away()
+    pair.frontend.close()
+    assert not holders
+
+
+def test_device_held_by_another_process_is_left_alone(machine, holders):
+    holders.append(0)
+    with pytest.raises(DeviceInUse, match="process 1 holds"):
+        machine.open()
+    assert machine.zero.store.read(f"/local/domain/{machine.guest.domid}/device/pvcalls/0/state") == b"1"
+
+
+def test_device_that_could_not_be_brought_up_is_let_go(machine, holders):
+    with pytest.raises(TimeoutError):
+        machine.open(timeout=0.05)
+    assert not holders

@@ -22,11 +22,15 @@ def module_name(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def prepare(project: Path, plan: Mapping[str, Iterable[int]], folder: Path) -> None:
-    """Write prepared code into ``folder`` for every file of the plan: path -> first lines of statements."""
+def prepare(project: Path, plan: Mapping[str, Iterable[int]], folder: Path, *, seen_as: Path | None = None) -> None:
+    """Write prepared code into ``folder`` for every file of the plan: path -> first lines of statements.
+
+    Tracebacks will say that the project is at ``seen_as``.
+    """
     for path, lines in plan.items():
         file = project / path
-        code = compile(with_probes(file.read_text(encoding="utf-8"), path, lines), str(file), "exec")
+        name = str((seen_as or project) / path)
+        code = compile(with_probes(file.read_text(encoding="utf-8"), path, lines), name, "exec")
         Path(code_file(str(folder), module_name(path))).write_bytes(marshal.dumps(code))
 
 

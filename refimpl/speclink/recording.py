@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from refimpl.speclink import catalogue as catalogue_module
-from refimpl.speclink import citations, evidence, instrument, loader, probe, uses
+from refimpl.speclink import evidence, loader, probe
 from refimpl.speclink.markers import MARKERS
+from refimpl.speclink.preparation import Preparation, sha256
 
 _CHILD_PATH = str(Path(__file__).with_name("child"))
 
@@ -32,28 +32,9 @@ class Recording:
         self.results: list[dict[str, Any]] = []
         self.folder = Path(tempfile.mkdtemp(prefix="refimpl-evidence-"))
         self._environment = {name: os.environ.get(name) for name in ("PYTHONPATH", probe.FOLDER_VARIABLE)}
-        catalogue = catalogue_module.load(project)
-        sources = citations.scan(project, catalogue)
-        self._citations = [c for source in sources for c in source.citations]
-        self._digests = {
-            c.key: c.statement.digest(source.text.splitlines()) for source in sources for c in source.citations
-        }
-        self._uses = uses.Uses(project)
-        self._carriers = {c: self._uses.carriers(c) for c in self._citations if c.is_definition}
-        self._users = {c: self._uses.statements_naming(n) for c, n in self._carriers.items()}
-        self._sources = self._prepare()
-
-    def _prepare(self) -> dict[str, str]:
-        """Write the prepared code; return the hash of each file that cites."""
-        keys = {c.key for c in self._citations if not c.is_definition}
-        keys.update(key for users in self._users.values() for key in users)
-        plan: dict[str, list[int]] = {}
-        for key in keys:
-            path, _, line = key.rpartition(":")
-            plan.setdefault(path, []).append(int(line))
-        instrument.prepare(self.project, plan, self.folder)
-        cited = {c.path for c in self._citations}
-        return {path: _sha256(self.project / path) for path in sorted(cited)}
+        self._preparation = Preparation.given_or_of(project)
+        for name, code in self._preparation.code.items():
+            (self.folder / name).write_bytes(code)
 
     def start(self) -> None:
         """From now on this process and those it starts import prepared code."""
@@ -72,9 +53,9 @@ class Recording:
                 platform=self.platform,
                 commit=evidence.commit(self.project),
                 is_whole=is_whole,
-                sources=self._sources,
-                test_sources={p: _sha256(self.project / p) for p in sorted({t.path for t in tests})},
-                statements={key: self._digests[key] for test in tests for key in test.ran},
+                sources=self._preparation.sources,
+                test_sources={p: sha256(self.project / p) for p in sorted({t.path for t in tests})},
+                statements={key: self._preparation.digests[key] for test in tests for key in test.ran},
                 tests=tests,
             ),
         )
@@ -98,16 +79,17 @@ class Recording:
         """Turn what a worker sent into evidence: the citing statements that were reached, definitions by their use."""
         reached = set(result["reached"])
         path, _, function = str(result["test"]).partition("[")[0].partition("::")
-        named = self._uses.names_in_test(path, function)
+        known = self._preparation
+        named = known.uses.names_in_test(path, function)
         ids = {id for kind in MARKERS for id in result[kind]}
         ran = set()
-        for citation in self._citations:
+        for citation in known.citations:
             if citation.id not in ids and not ids & set(citation.errata):
                 continue
             if not citation.is_definition:
                 if citation.key in reached:
                     ran.add(citation.key)
-            elif self._carriers[citation] & named or reached.intersection(self._users[citation]):
+            elif known.carriers[citation] & named or reached.intersection(known.users[citation]):
                 ran.add(citation.key)
         return evidence.TestEvidence(
             test=str(result["test"]),
@@ -134,7 +116,3 @@ def reached_so_far(test: str, here: Iterable[str]) -> list[str]:
     """Return what a test has reached, in this process and in its children."""
     folder = os.environ.get(probe.FOLDER_VARIABLE, "")
     return sorted({*here, *(probe.of_children(folder, test) if folder else ())})
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

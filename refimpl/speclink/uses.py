@@ -32,7 +32,8 @@ class Uses:
     """The project's names and who mentions them."""
 
     def __init__(self, project: Path) -> None:
-        self._project = project
+        #: Where the tests are read from.
+        self.project = project
         self._statements: list[_Named] = []
         for path in python_files(project, "refimpl"):
             if not path.startswith("refimpl/speclink/"):
@@ -61,7 +62,7 @@ class Uses:
     def names_in_test(self, path: str, function: str) -> frozenset[Name]:
         """Return the names that a test function mentions, also through functions and constants of its file."""
         if path not in self._tests:
-            self._tests[path] = _test_functions((self._project / path).read_text(encoding="utf-8"), path)
+            self._tests[path] = _test_functions((self.project / path).read_text(encoding="utf-8"), path)
         return self._tests[path].get(function, frozenset())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,21 +20,29 @@ def load(module: str) -> None:
     subprocess.run(["insmod", _MODULES / f"{module}.ko"], check=True)
 
 
+def _unload(module: str, patience: float = 30) -> None:
+    """Unload a driver, once it has let go of the devices of guests that are no more."""
+    deadline = time.monotonic() + patience
+    while subprocess.run(["rmmod", module], capture_output=True).returncode:
+        assert time.monotonic() < deadline, f"{module} does not let go"
+        time.sleep(0.1)
+
+
 @contextlib.contextmanager
-def running(name: str) -> Iterator[None]:
-    """Have a backend that serves every guest, for a block."""
+def running(name: str) -> Iterator[XenPlatform | None]:
+    """Have a backend that serves every guest, for a block; of refimpl's, the platform it runs on."""
     if name == "refimpl":
         with XenPlatform.open() as platform:
             backend = Backend(platform, Settings(policy=Policy(allow_everything=True)))
             backend.start()
             try:
-                yield
+                yield platform
             finally:
                 backend.stop()
         return
     module = {"linux": "pvcalls-back", "linux-fixed": "pvcalls-back-fixed"}[name]
     load(module)
     try:
-        yield
+        yield None
     finally:
-        subprocess.run(["rmmod", module.replace("-", "_")], check=True)
+        _unload(module.replace("-", "_"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import backends
+import kernel
 from guests import Guest, started
 
 from refimpl.xen import XenPlatform
@@ -23,7 +26,26 @@ def platform() -> Iterator[XenPlatform]:
 
 
 @pytest.fixture(scope="session")
-def guest() -> Iterator[Guest]:
-    """A guest for all the tests that do not end it; it has no PV Calls device."""
-    with started("shared") as running:
-        yield running
+def guests() -> Iterator[list[Guest]]:
+    """Two guests with PV Calls devices, for all the tests that leave them as they were; no backend runs yet.
+
+    At the end neither they nor dom0 may have had a warning of Linux's.
+    """
+    with contextlib.ExitStack() as stack:
+        with backends.running("refimpl"):  # For xl, which waits for one.
+            pair = [stack.enter_context(started(name, pvcalls=True)) for name in ("first", "second")]
+        yield pair
+        logs = {"dom0": kernel.log()} | {guest.name: guest.kernel_log() for guest in pair if guest.is_alive}
+    assert not {name: found for name, log in logs.items() if (found := kernel.complaints(log))}
+
+
+@pytest.fixture
+def guest(guests: list[Guest]) -> Guest:
+    """The first of the two."""
+    return guests[0]
+
+
+@pytest.fixture
+def neighbour(guests: list[Guest]) -> Guest:
+    """The second of the two."""
+    return guests[1]

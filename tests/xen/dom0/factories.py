@@ -64,10 +64,14 @@ class Dom0AndGuests(Factory):
 
     def __init__(self, guests: list[Guest]) -> None:
         self._guests = guests
-        for guest in guests:
-            guest.start("exec python3 /source/tests/xen/guest/platforms.py")
+        self._servers = [(guest, guest.start("exec python3 /source/tests/xen/guest/platforms.py")) for guest in guests]
         for guest in guests:
             self._await_server(guest)
+
+    def close(self) -> None:
+        """End the servers."""
+        for guest, process in self._servers:
+            guest.run(f"kill {process}")
 
     def _await_server(self, guest: Guest) -> None:
         deadline = time.monotonic() + self.patience

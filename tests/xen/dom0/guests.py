@@ -23,7 +23,7 @@ _CONFIGURATION = """
 name = "{name}"
 type = "pv"
 kernel = "/exchange/vmlinux"
-ramdisk = "/exchange/guest.cpio"
+ramdisk = "/exchange/system.cpio"
 extra = "console=hvc0 quiet loglevel=4 panic=5"
 memory = {memory}
 vcpus = 1
@@ -85,12 +85,14 @@ class Guest:
             assert time.monotonic() < deadline, f"{command!r} prints {printed!r}, not {expected!r}"
             time.sleep(0.1)
 
-    def pytest(self, paths: str, *, name: str | None = None, timeout: float = 300, **environment: str) -> None:
+    def pytest(
+        self, paths: str, *, name: str | None = None, evidence: bool = False, timeout: float = 300, **environment: str
+    ) -> None:
         """Run tests of guest/ in the guest; with a ``name`` their results are kept. Raises CommandFailed."""
         variables = " ".join(f"{key}={value}" for key, value in environment.items())
         paths = " ".join(f"tests/xen/{path}" for path in paths.split())
         command = f"{variables} {PYTEST} {paths} --junitxml=/tmp/{name}.xml"
-        if RECORD_EVIDENCE and environment.get("FRONT") == "refimpl":
+        if RECORD_EVIDENCE and evidence:
             command += f" --evidence /tmp/{name}.evidence.json --evidence-platform xen"
         try:
             print(self.run(command, timeout=timeout))
@@ -99,6 +101,10 @@ class Guest:
                 content, missing = self.attempt(f"cat /tmp/{file}")
                 if not missing:
                     (RESULTS / file).write_bytes(content)
+
+    def kernel_log(self) -> str:
+        """Return the log of the guest's Linux."""
+        return self.run("dmesg")
 
     @property
     def console(self) -> str:

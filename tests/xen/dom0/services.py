@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import queue
 import random
 import select
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 
@@ -15,6 +17,7 @@ from guests import DOM0_ADDRESS
 _BUFFERED = 1 << 20
 _change = threading.Condition()
 _live = 0
+_collected: queue.SimpleQueue[int] = queue.SimpleQueue()
 
 
 def await_connections(count: int, patience: float = 60) -> None:
@@ -56,10 +59,40 @@ def source(connection: socket.socket) -> None:
     connection.sendall(random.Random(count).randbytes(count))
 
 
+def half_close(connection: socket.socket) -> None:
+    """Say that nothing more will come, and go on listening: leave what comes for :func:`report`."""
+    connection.sendall(b"last words")
+    connection.shutdown(socket.SHUT_WR)
+    collect(connection)
+
+
+def collect(connection: socket.socket) -> None:
+    """Take what comes until its end; leave how much that was for :func:`report`."""
+    count = 0
+    try:
+        while chunk := connection.recv(65536):
+            count += len(chunk)
+    finally:
+        _collected.put(count)
+
+
+def report(connection: socket.socket) -> None:
+    """Tell in 8 bytes how much the next of those that were collected from had sent."""
+    connection.sendall(_collected.get(timeout=60).to_bytes(8, "big"))
+
+
+def reset(connection: socket.socket) -> None:
+    """Take a byte, send a few, and be gone: a reset, not the end of the stream."""
+    connection.recv(1)
+    connection.sendall(b"cut short")
+    connection.recv(1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def call_back(connection: socket.socket) -> None:
-    """Take a TCP port number in 2 bytes; connect to it, knock, and hand on what comes."""
-    port_number = int.from_bytes(_receive(connection, 2), "big")
-    with socket.create_connection(("127.0.0.1", port_number), 20) as called:
+    """Take an IPv4 address and a TCP port number in 6 bytes; connect to it, knock, and hand on what comes."""
+    address, port_number = struct.unpack("!4sH", _receive(connection, 6))
+    with socket.create_connection((socket.inet_ntoa(address), port_number), 60) as called:
         called.sendall(b"knock")
         while chunk := called.recv(65536):
             connection.sendall(chunk)
@@ -80,6 +113,10 @@ SERVICES: dict[tuple[str, int], Callable[[socket.socket], None]] = {
     ("127.0.0.1", 7002): digest,
     ("127.0.0.1", 7003): source,
     (DOM0_ADDRESS, 7004): call_back,
+    ("127.0.0.1", 7005): half_close,
+    ("127.0.0.1", 7006): reset,
+    ("127.0.0.1", 7007): collect,
+    (DOM0_ADDRESS, 7008): report,
 }
 
 

@@ -6,16 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 from factories import Dom0AndGuests
-from guests import Guest, started
+from guests import Guest
 
 from refimpl.testing import CHECKS, Check, Skipped
 from refimpl.testing.conformance.on_xen import XenFactory
 
 
 @pytest.fixture(scope="module")
-def between(guest: Guest) -> Iterator[Dom0AndGuests]:
-    with started("second") as second:
-        yield Dom0AndGuests([guest, second])
+def between(guests: list[Guest]) -> Iterator[Dom0AndGuests]:
+    domains = Dom0AndGuests(guests)
+    yield domains
+    domains.close()
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)

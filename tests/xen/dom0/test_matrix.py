@@ -6,11 +6,14 @@ import contextlib
 from collections.abc import Iterator
 
 import backends
+import kernel
 import pytest
 import services
 from guests import Guest, started
 
 pytestmark = pytest.mark.timeout(400)
+#: The tests of what programs see.
+PROGRAMS = "guest/test_sockets.py guest/test_streams.py guest/test_listeners.py"
 
 
 @pytest.fixture(scope="module", params=backends.NAMES)
@@ -41,13 +44,16 @@ def back(served: tuple[Guest, str]) -> str:
 @pytest.mark.spec("RING-16", "SOCKET-1", "BIND-1", "RING-18")
 @pytest.mark.erratum("E-UNKNOWN-ID", "E-REL-UNKNOWN")
 def test_commands_byte_by_byte(guest: Guest, back: str) -> None:
-    paths = "guest/test_commands.py guest/test_stall.py guest/test_handshake.py"
+    paths = "guest/test_commands.py guest/test_stall.py"
+    if back == "refimpl":
+        paths += " guest/test_bad_grants.py"
     guest.pytest(paths, name=f"commands-on-{back}", FRONT="refimpl", BACK=back)
 
 
 @pytest.mark.spec("CONNECT-6", "CONNECT-7", "CONNECT-8", "CONNECT-9")
 def test_refimpl_in_front(guest: Guest, back: str) -> None:
-    guest.pytest("guest/test_sockets.py", name=f"refimpl-on-{back}", FRONT="refimpl", BACK=back)
+    paths = f"guest/test_handshake.py {PROGRAMS}"
+    guest.pytest(paths, name=f"refimpl-on-{back}", evidence=back != "linux", FRONT="refimpl", BACK=back)
 
 
 @pytest.mark.spec("ACCEPT-7", "ACCEPT-9", "ACCEPT-10", "ACCEPT-11")
@@ -56,4 +62,23 @@ def test_linux_in_front(guest: Guest, back: str, request: pytest.FixtureRequest)
     request.node.user_properties.append(("platform", "linux"))
     guest.run("xenstore-write device/pvcalls/0/state 1")
     guest.await_output("xenstore-read $(xenstore-read device/pvcalls/0/backend)/state", "2")
-    guest.pytest("guest/test_sockets.py", name=f"linux-on-{back}", FRONT="linux", BACK=back)
+    guest.pytest(PROGRAMS, name=f"linux-on-{back}", FRONT="linux", BACK=back)
+    assert not kernel.complaints(guest.kernel_log())
+    assert not kernel.complaints(kernel.log())
+
+
+def test_linux_in_front_does_not_come_back(served: tuple[Guest, str]) -> None:
+    """It answers a backend's Closing with Closed, and then neither it nor its callers wake up again.
+
+    refimpl's in its place: test_lifecycle.py, where a backend stops in order and the next one is served.
+    """
+    guest, name = served
+    if name != "refimpl":
+        pytest.skip("Linux's backend does not close by itself")
+    guest.await_output("xenstore-read device/pvcalls/0/state", "6")  # test_linux_in_front's backend has stopped.
+    caller = guest.start("exec python3 -c 'import ctypes; ctypes.CDLL(None).socket(19, 1, 0)'")
+    with backends.running(name):
+        guest.await_output(f"cut -d' ' -f3 /proc/{caller}/stat", "D")
+        guest.run(f"kill -9 {caller}; sleep 1")
+        assert guest.run(f"cut -d' ' -f3 /proc/{caller}/stat").strip() == "D"
+        assert guest.run("xenstore-read device/pvcalls/0/state").strip() == "6"

@@ -11,15 +11,42 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from refimpl.frontend import Frontend
+from refimpl.frontend import Frontend, wait_readable
 from refimpl.xen import XenPlatform
 
 #: modules/pvcalls-sockets.c
 _FAMILY = 19
 _MODULES = Path("/usr/lib/refimpl-xen")
+#: dom0's services (dom0/services.py), as the backend reaches them ...
+ECHO, HASH, SOURCE = ("127.0.0.1", 7001), ("127.0.0.1", 7002), ("127.0.0.1", 7003)
+HALF_CLOSE, RESET, COLLECT = ("127.0.0.1", 7005), ("127.0.0.1", 7006), ("127.0.0.1", 7007)
+NOBODY = ("127.0.0.1", 1)
+#: ... and as we do, without PV Calls.
+DOM0 = "10.57.0.1"
+CALL_BACK, REPORT = (DOM0, 7004), (DOM0, 7008)
+#: Of our listeners: other ones for the next frontend, since Linux's backend cannot bind to a port just used.
+FIRST_PORT = {"refimpl": 7100, "linux": 7200}[os.environ["FRONT"]]
 #: Seconds any one call may take: nobody waits for ever, since Linux's frontend then cannot even be killed. What stalls
 #: with Linux's backend as Debian has it stalls for good.
 PATIENCE = 6.0 if os.environ["BACK"] == "linux" else 20.0
+
+
+def receive(connection: Any, count: int) -> bytes:
+    """Receive exactly so many bytes, or what comes before the end."""
+    received = bytearray()
+    while len(received) < count:
+        chunk = connection.recv(min(count - len(received), 65536))
+        if not chunk:
+            break
+        received += chunk
+    return bytes(received)
+
+
+def called_back(address: str, port_number: int) -> socket.socket:
+    """Have dom0 connect to a listener of ours; return a connection that brings what is said there."""
+    caller = socket.create_connection(CALL_BACK, 60)
+    caller.sendall(socket.inet_aton(address) + port_number.to_bytes(2, "big"))
+    return caller
 
 
 class Sockets(Protocol):
@@ -33,6 +60,12 @@ class Sockets(Protocol):
 
     def accept(self, listener: Any) -> Any:
         """Return the next connection's socket."""
+
+    def try_accept(self, listener: Any) -> Any:
+        """Return the next connection's socket if there is one. Raises BlockingIOError."""
+
+    def is_readable(self, listener: Any, seconds: float) -> bool:
+        """Wait until there is a connection, at most so long."""
 
     def close(self) -> None:
         """Let the device go."""
@@ -60,6 +93,18 @@ class RefimplSockets:
         accepted, _ = listener.accept()
         accepted.settimeout(PATIENCE)
         return accepted
+
+    def try_accept(self, listener: Any) -> Any:
+        """See :class:`Sockets`."""
+        listener.settimeout(0)
+        try:
+            return self.accept(listener)
+        finally:
+            listener.settimeout(PATIENCE)
+
+    def is_readable(self, listener: Any, seconds: float) -> bool:
+        """See :class:`Sockets`."""
+        return bool(wait_readable([listener], seconds))
 
     def close(self) -> None:
         """See :class:`Sockets`."""
@@ -108,11 +153,30 @@ class LinuxSockets:
 
     def accept(self, listener: Any) -> Any:
         """See :class:`Sockets`."""
-        if not select.select([listener], [], [], PATIENCE)[0]:
-            raise TimeoutError("no connection")
+        deadline = time.monotonic() + PATIENCE
+        # In short turns, since the driver loses wake-ups: at the end of each turn select looks once more.
+        while not select.select([listener], [], [], 0.2)[0]:
+            if time.monotonic() > deadline:
+                raise TimeoutError("no connection")
         accepted = self._wrap(self._libc.accept4(listener.fileno(), None, None, 0))
         accepted.settimeout(PATIENCE)
         return accepted
+
+    def try_accept(self, listener: Any) -> Any:
+        """See :class:`Sockets`."""
+        listener.setblocking(False)
+        try:
+            accepted = self._wrap(self._libc.accept4(listener.fileno(), None, None, 0))
+        finally:
+            listener.setblocking(True)
+        accepted.settimeout(PATIENCE)
+        return accepted
+
+    def is_readable(self, listener: Any, seconds: float) -> bool:
+        """See :class:`Sockets`. By epoll, which looks again only when it is woken."""
+        with select.epoll() as epoll:
+            epoll.register(listener, select.EPOLLIN)
+            return bool(epoll.poll(seconds))
 
     def _socket(self) -> socket.socket:
         return self._wrap(self._libc.socket(_FAMILY, socket.SOCK_STREAM, 0))

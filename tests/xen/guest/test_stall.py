@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from faults import STALL
 
 from refimpl.testing import HostileFrontend
 from refimpl.testing.raw import address, connect_request, socket_request
@@ -14,7 +15,7 @@ ACTIVE = 0x6000
 ECHO = address("127.0.0.1", 7001)
 
 
-@pytest.mark.fault_of("back:linux", "Linux before 6.3 leaves a channel masked after such an event (LB-5)")
+@pytest.mark.fault_of("back:linux-stock", reason=STALL)
 def test_what_is_sent_after_an_empty_event_goes_out() -> None:
     with XenPlatform.open() as platform, HostileFrontend(platform) as front:
         front.set_state(1)  # From wherever the last frontend left it.

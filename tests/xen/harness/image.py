@@ -183,14 +183,37 @@ class Image:
         )
         packages = tree / "usr/local/lib" / python.name / "dist-packages"
         self._install_packages(packages, python.name.removeprefix("python"))
-        compiled = "import compileall, sys; compileall.compile_dir(sys.argv[1], quiet=2, stripdir=sys.argv[2], "
-        compiled += "prependdir='/', invalidation_mode=compileall.py_compile.PycInvalidationMode.UNCHECKED_HASH)"
         for directory in (library, packages):
-            program = run_unpacked(self._root, f"usr/bin/{python.name}")
-            environment = {"PYTHONHOME": str(self._root / "usr")}
-            subprocess.run([*program, "-c", compiled, directory, tree], env=environment, check=False)
+            self._compile(directory, tree, "/")
         yield python
         yield from (*library.glob("lib-dynload/*.so"), *packages.rglob("*.so"))
+
+    def compiled(self, package: Path, folder: str, work: Path) -> Iterator[tuple[str, Path]]:
+        """Compile a copy of a package in ``work``; yield its bytecode with the names it has below ``folder``.
+
+        Without it every start of a program would compile the package anew, which takes seconds under emulation.
+        """
+        shutil.copytree(package, work / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+        self._compile(work / package.name, work, f"/{folder}")
+        for name, path in files_of(work, f"{folder}/"):
+            if "__pycache__" in name:
+                yield name, path
+
+    def prepare_evidence(self, file: Path) -> None:
+        """Write what recorded runs in domains need to know of the project: it takes them half a minute each."""
+        program = run_unpacked(self._root, "usr/bin/python3")
+        environment = {"PYTHONHOME": str(self._root / "usr"), "PYTHONPATH": str(PROJECT)}
+        command = [*program, "-m", "refimpl.speclink.preparation", PROJECT, file, "/source"]
+        subprocess.run(command, env=environment, check=True)
+
+    def _compile(self, directory: Path, above: Path, prefix: str) -> None:
+        """Compile what is in ``directory`` for domains, where ``prefix`` stands in place of ``above``."""
+        (python,) = (p for p in self._root.glob("usr/bin/python3.*") if re.fullmatch(r"python3\.\d+", p.name))
+        script = "import compileall, sys; compileall.compile_dir(sys.argv[1], quiet=2, stripdir=sys.argv[2], "
+        script += "prependdir=sys.argv[3], invalidation_mode=compileall.py_compile.PycInvalidationMode.UNCHECKED_HASH)"
+        program = run_unpacked(self._root, f"usr/bin/{python.name}")
+        environment = {"PYTHONHOME": str(self._root / "usr")}
+        subprocess.run([*program, "-c", script, directory, above, prefix], env=environment, check=False)
 
     def _install_packages(self, target: Path, version: str) -> None:
         project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]

@@ -1,4 +1,4 @@
-"""The machine Xen boots on: QEMU in plain software emulation, on one processor, with two directories shared."""
+"""The machine Xen boots on: QEMU in plain software emulation, on one processor, with one directory shared."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ _MEMORY = "2304"
 _DOM0_MEMORY = "1152M"
 
 
-def command(root: Path, image: Image, source: Path, exchange: Path, processors: int) -> list[str | Path]:
+def command(root: Path, image: Image, exchange: Path, processors: int) -> list[str | Path]:
     """Return the QEMU command for one boot."""
     qemu = run_unpacked(root, "usr/bin/qemu-system-x86_64")
     threads = "multi" if processors > 1 else "single"
     qemu += ["-accel", f"tcg,thread={threads}", "-cpu", _PROCESSOR, "-smp", str(processors), "-m", _MEMORY]
     qemu += ["-L", root / "usr/share/qemu", "-L", root / "usr/share/seabios", "-nodefaults", "-display", "none"]
     qemu += ["-no-reboot", "-serial", "stdio"]
-    shared = {"source": (source, ",readonly=on"), "exchange": (exchange, "")}
-    for tag, (path, option) in shared.items():
-        escaped = str(path).replace(",", ",,")
-        qemu += ["-fsdev", f"local,id={tag},path={escaped},security_model=none{option}"]
-        qemu += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+    escaped = str(exchange).replace(",", ",,")
+    qemu += ["-fsdev", f"local,id=exchange,path={escaped},security_model=none"]
+    qemu += ["-device", "virtio-9p-pci,fsdev=exchange,mount_tag=exchange"]
     dom0 = "console=hvc0 quiet loglevel=4 panic=5"
     qemu += [
         "-kernel",
@@ -37,7 +35,7 @@ def command(root: Path, image: Image, source: Path, exchange: Path, processors: 
         "-append",
         f"console=com1 com1=115200,8n1 dom0_mem={_DOM0_MEMORY},max:{_DOM0_MEMORY}",
     ]
-    qemu += ["-initrd", f"{image.kernel} {dom0},{image.base}"]
+    qemu += ["-initrd", f"{image.kernel} {dom0},{exchange}/system.cpio"]
     return qemu
 
 

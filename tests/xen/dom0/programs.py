@@ -1,0 +1,91 @@
+"""`refimpl`'s own commands, used by the tests as a person would: the backend in dom0, a connection in a guest."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+from guests import Guest
+
+#: dom0/services.py
+ECHO = "127.0.0.1 7001"
+PATIENCE = 60.0
+
+
+class BackendProcess:
+    """`refimpl backend` in a process of its own, which can be killed."""
+
+    def __init__(self) -> None:
+        command = ["python3", "-m", "refimpl", "backend", "--allow", "127.0.0.1"]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self.process = self._process.pid
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """Ask it to stop; return its exit status."""
+        self._process.terminate()
+        return self._process.wait(PATIENCE)
+
+
+class Conversation:
+    """A program in a guest that answers each line with a line."""
+
+    def __init__(self, guest: Guest, command: str, patience: float = PATIENCE) -> None:
+        self._pipe = guest.open(f"exec {command}", patience)
+        self._answers = self._pipe.makefile("r")
+
+    def ask(self, line: str) -> str:
+        """Say a line and return the answer."""
+        self._pipe.sendall(line.encode() + b"\n")
+        answer = self._answers.readline().rstrip()
+        assert not answer.startswith(("Timeout (", "Traceback")), self._answers.read()
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        self._answers.close()
+        self._pipe.close()
+
+
+class Program:
+    """`refimpl connect` in a guest, connected to the echo service."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self._pipe = guest.open(f"echo $$; exec python3 -m refimpl connect {ECHO}", PATIENCE)
+        self.process = int(self._receive(lambda line: line.endswith(b"\n")))
+        self.say(b"hello")
+
+    def say(self, word: bytes) -> None:
+        """Send a word and hear it echoed."""
+        self._pipe.sendall(word)
+        assert self._receive(lambda received: len(received) == len(word)) == word.upper()
+
+    def wait_for_end(self) -> bytes:
+        """Return what the program says until it ends."""
+        last = b""
+        while chunk := self._pipe.recv(4096):
+            last += chunk
+        return last
+
+    def kill(self, signal: str) -> None:
+        """Send a signal, and wait for the end."""
+        self._guest.run(f"kill -{signal} {self.process}; while [ -d /proc/{self.process} ]; do usleep 10000; done")
+
+    def _receive(self, is_whole: Callable[[bytes], bool]) -> bytes:
+        received = b""
+        while not is_whole(received):
+            character = self._pipe.recv(1)
+            assert character, f"the program ended: {received!r}"
+            received += character
+        return received
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.close()

@@ -63,11 +63,18 @@ def read_policy(path: str | os.PathLike[str], *, first: Sequence[Rule] = (), all
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Misuse(f"{path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
+    return parse_policy(text, str(path), first=first, allow_everything=allow_everything)
+
+
+def parse_policy(text: str, path: str, *, first: Sequence[Rule] = (), allow_everything: bool = False) -> Policy:
+    """Read the text of a policy file; ``path`` is for messages. Raises Misuse naming file and line."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise Misuse(f"{path}:{line_of_syntax_error(error, text)}: {error}") from None
-    reader = _Reader(str(path), TomlLines(text))
+    except (ValueError, RecursionError) as error:  # A number of thousands of digits, a thousand brackets.
+        raise Misuse(f"{path}: more than TOML is meant for: {error}") from None
+    reader = _Reader(path, TomlLines(text))
     policy = reader.read(table, first, allow_everything)
     if reader.problems:
         raise Misuse("\n".join(f"{path}:{line}: {problem}" for line, problem in sorted(reader.problems)))

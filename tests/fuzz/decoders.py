@@ -11,13 +11,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from refimpl.backend.policy_file import parse_policy
+from refimpl.backend.rules import CALLS, CALLS_WITH_ADDRESS, Call, Rule
 from refimpl.commands import expanding
 from refimpl.commands.address_format import InternetAddress
 from refimpl.commands.message import Response
 from refimpl.commands.ring import RING_SLOTS, BackRing, FrontRing
 from refimpl.data_ring.indexes_page import IndexesPage, recognise_draft_layout
 from refimpl.data_ring.workflow import backend_ends, frontend_ends
-from refimpl.errors import CommandRefused, PeerViolation
+from refimpl.errors import CommandRefused, Misuse, PeerViolation
 from refimpl.fence import fences
 from refimpl.platform import PAGE_SIZE
 from refimpl.shm.store import Quotas
@@ -32,7 +34,7 @@ from refimpl.xenstore.state_machine import parse_state
 
 FENCES = fences()
 #: What decoders may raise.
-EXPECTED = (PeerViolation, CommandRefused)
+EXPECTED = (PeerViolation, CommandRefused, Misuse)
 
 
 def page_of(data: bytes) -> memoryview:
@@ -138,6 +140,28 @@ def store_requests(data: bytes) -> None:
         place += 3 + length
 
 
+def policy_file(data: bytes) -> None:
+    """A policy file, and what it says of each call; mistakes are named with file and line."""
+    text = data.decode("utf-8", "replace")
+    try:
+        policy = parse_policy(text, "FILE")
+    except Misuse as misuse:
+        assert all(line.startswith("FILE:") for line in str(misuse).splitlines())
+        return
+    for name in CALLS:
+        address = InternetAddress("192.0.2.1", 80) if name in CALLS_WITH_ADDRESS else None
+        decision = policy.decide(Call(1, name, address))
+        assert decision.why
+
+
+def rule_text(data: bytes) -> None:
+    """A rule as ``--allow`` and ``--deny`` take it."""
+    rule = Rule.parse(data.decode("utf-8", "replace"), allow=False)
+    assert str(rule)
+    for name in rule.calls:
+        rule.matches(Call(1, name, InternetAddress("192.0.2.1", 80) if name in CALLS_WITH_ADDRESS else None))
+
+
 def _refuse_to_log(record: logging.LogRecord) -> bool:
     raise AssertionError(f"the store failed: {record.getMessage()}")
 
@@ -154,6 +178,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         data_ring,
         nodes,
         store_requests,
+        policy_file,
+        rule_text,
     )
 }
 

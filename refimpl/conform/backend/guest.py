@@ -162,6 +162,15 @@ class Guest:
                 return True
         return False
 
+    def count_events(self, port: int, seconds: float) -> int:
+        """Take events for so long; return how many came on this port."""
+        count, deadline = 0, time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            for each in self.platform.wait(left):
+                self.platform.rearm(each)
+                count += each == port
+        return count
+
     # Sockets.
 
     def socket(self, id: int | None = None) -> int:

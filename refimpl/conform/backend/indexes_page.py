@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from refimpl.conform.backend.guest import Guest
 from refimpl.conform.backend.numbers import ECONNRESET, EPIPE
-from refimpl.conform.backend.sockets import END
+from refimpl.conform.backend.sockets import END, Active
 from refimpl.conform.backend.xenstore import number_in
 from refimpl.conform.probes import Differs, NotObservable, Probes, complain, expect, require
 from refimpl.testing import raw
@@ -119,9 +119,8 @@ def out_cons_follows_out_prod(guest: Guest) -> None:
         stream.near.await_sent()
 
 
-@probe("IDXPAGE-14")
-def a_reset_is_told(guest: Guest) -> None:
-    """When the other end resets the connection both error words say so."""
+def reset(guest: Guest) -> Active:
+    """Make a connection that its other end has reset; return the end that lives."""
     stream = guest.stream()
     half = stream.near.ring.half_bytes
     for _ in range(2):  # More than in has room for: the rest stays unread in TCP, and its RELEASE resets.
@@ -129,15 +128,22 @@ def a_reset_is_told(guest: Guest) -> None:
         stream.near.await_sent()
     guest.front.await_true(lambda: stream.far.available == half, "a full in")
     stream.far.release()
+    return stream.near
+
+
+@probe("IDXPAGE-14")
+def a_reset_is_told(guest: Guest) -> None:
+    """When the other end resets the connection both error words say so."""
+    near = reset(guest)
     with suppress(AssertionError):
-        stream.near.await_error("in")
-    in_error = stream.near.error("in")
+        near.await_error("in")
+    in_error = near.error("in")
     require(in_error, "a reset with nothing to read leaves in_error 0", under="E-RST")
     expect("in_error after a reset", in_error, {ECONNRESET, EPIPE}, under="E-RST")
-    expect("out_error after a reset", stream.near.await_error("out"), {ECONNRESET, EPIPE}, under="E-RST")
+    expect("out_error after a reset", near.await_error("out"), {ECONNRESET, EPIPE}, under="E-RST")
 
 
-@probe("IDXPAGE-15")
+@probe("IDXPAGE-15", "WORKFLOW-5")
 def nothing_is_read_after_in_error(guest: Guest) -> None:
     """Once in_error is set in_prod stands still; `out` can still be written to a peer that only finished sending."""
     stream = guest.stream()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from refimpl.conform.backend.guest import Guest
+from refimpl.conform.backend.indexes_page import reset
 from refimpl.conform.probes import Differs, NotObservable, Probes, expect, require
+from refimpl.testing import raw
 
 probe = Probes()
 
@@ -40,7 +42,7 @@ def an_error_is_notified(guest: Guest) -> None:
     """When in_error is set an event comes on the ring's port."""
     stream = guest.stream()
     guest.quiet()
-    stream.far.release()
+    guest.push(raw.release_request, stream.far.id)
     require(guest.hears(stream.near.ring.port), "no event came with in_error", under="E-ERRNOTIFY")
     stream.near.await_error("in")
 
@@ -57,6 +59,21 @@ def out_is_taken_from_cons_to_prod(guest: Guest) -> None:
         expect("all that is received", stream.far.receive(size) == word, True)
     guest.is_answered(0)
     expect("bytes received beyond what was sent", stream.far.available, 0)
+
+
+@probe("WORKFLOW-10", "IDXPAGE-15")
+def nothing_is_taken_after_out_error(guest: Guest) -> None:
+    """Once out_error is set out_cons stands still, whatever `out` holds, and the error stays and is told once."""
+    near = reset(guest)
+    near.send(b"to nobody")
+    error = near.await_error("out")
+    taken = near.page["out_cons"]
+    guest.quiet()
+    near.send(b"to nobody")
+    events = guest.count_events(near.ring.port, seconds=0.3)
+    expect("out_cons after out_error", near.page["out_cons"], taken)
+    require(near.error("out") == error, f"out_error was {error} and is {near.error('out')}", under="E-OUTERR")
+    require(events < 10, f"{events} events came in 0.3 s: the error is met again and again", under="E-OUTERR")
 
 
 @probe("WORKFLOW-12")

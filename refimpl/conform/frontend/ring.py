@@ -68,6 +68,8 @@ class ServedRing:
 
     def _has_been_silent(self) -> bool:
         """Say whether bytes have lain in ``out`` for long with no event; the first time is a complaint."""
+        if "WORKFLOW-8" in self._observed.complaints:
+            return True  # Known by now: this frontend is served all the same.
         now = time.monotonic()
         if self._silent_since is None:
             self._silent_since = now

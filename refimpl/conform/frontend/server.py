@@ -144,6 +144,8 @@ class Server:
         if self._back.commands["req_prod"] == self._back.req_cons:
             self._unheard_since = None
             return False
+        if "RING-12" in self.observed.complaints:
+            return True  # Known by now: this frontend is served all the same.
         now = time.monotonic()
         self._unheard_since = self._unheard_since or now
         if now - self._unheard_since < _SILENCE:

@@ -33,7 +33,7 @@ def await_device(platform: Platform, device_id: int, seconds: float) -> None:
 
 def _is_there(store: Store, path: str) -> bool:
     try:
-        store.read(f"{path}/state")  # XS-2: written in one transaction with the rest
+        store.read(f"{path}/state")  # Written in one transaction with the rest (XS-2).
     except (StoreNoEntry, StoreAccessRefused):  # What is not there yet may not be ours to ask for.
         return False
     return True

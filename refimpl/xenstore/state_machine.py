@@ -106,6 +106,7 @@ FRONTEND: Table = {
     (_S.CLOSING, _S.CLOSED): _FREE_FRONTEND,  # STATE-10
     (_S.CLOSING, _S.INITIALISING): _FREE_FRONTEND,  # SEC-F-14
     (_S.CLOSING, _S.INIT_WAIT): _FREE_FRONTEND,  # SEC-F-14
+    (_S.CLOSING, _S.INITIALISED): _FREE_FRONTEND,  # SEC-F-14
 }
 
 #: How a frontend starts a shutdown.

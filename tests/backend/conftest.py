@@ -144,6 +144,12 @@ class Machine:
     def platform_directory(self) -> str:
         return self._run
 
+    def held(self) -> tuple[int, int]:
+        """How many pages and ports of guests the backend's domain holds, as its tables tell its peers."""
+        tables = self.platform._domain.tables
+        pages = sum(sum(tables.maps_row(place)) for place, granter in enumerate(tables.granters) if granter)
+        return pages, sum(map(bool, tables.bound))
+
     def at_end(self, callback: Callable[[], None]) -> None:
         """Call when the test is over."""
         self._stack.callback(callback)

@@ -37,15 +37,23 @@ def await_removal(store, path: str) -> None:
 
 
 @pytest.mark.spec("STATE-2", "STATE-5", "BNODE-8", "XS-1")
-def test_the_handshake_takes_the_documents_states_and_publishes_before_initwait(machine, record) -> None:
-    machine.serve(observer=record, max_ring_order=7)
+def test_the_handshake_takes_the_documents_states_and_publishes_before_initwait(machine) -> None:
     guest = machine.add_guest()
-    guest.await_state(INIT_WAIT)
-    path = backend_path(guest)
-    nodes = {name: machine.store.read(f"{path}/{name}") for name in ("versions", "max-page-order", "function-calls")}
-    assert nodes == {"versions": b"1", "max-page-order": b"7", "function-calls": b"1"}
+    path, names = backend_path(guest), ("versions", "max-page-order", "function-calls")
+
+    class NodesInEachState(Observer):
+        """Looks at each state just before it is written."""
+
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, list[bytes | None]]] = []
+
+        def state_changed(self, guest: int, state: int) -> None:
+            self.seen.append((int(state), [machine.store.read_or_none(f"{path}/{name}") for name in names]))
+
+    observer = NodesInEachState()
+    machine.serve(observer=observer, max_ring_order=7)
     guest.connect()
-    assert record.of("state", guest.platform.domid) == [INIT_WAIT, CONNECTED]
+    assert observer.seen == [(INIT_WAIT, [b"1", b"7", b"1"]), (CONNECTED, [b"1", b"7", b"1"])]
 
 
 @pytest.mark.parametrize("draft_nodes", [True, False])
@@ -169,25 +177,19 @@ def test_a_second_device_of_a_guest_is_closed_and_the_first_goes_on(machine) -> 
 @pytest.mark.spec("STATE-9", "STATE-11")
 @pytest.mark.security("SEC-B-19")
 def test_the_shutdown_lets_go_of_everything_before_it_says_closing(machine, server) -> None:
-    def held() -> tuple[int, int]:
-        """How many maps and how many ports the backend's domain has, as its peers see it."""
-        tables = machine.platform._domain.tables
-        maps = sum(sum(tables.maps_row(place)) for place, granter in enumerate(tables.granters) if granter)
-        return maps, sum(map(bool, tables.bound))
-
     class HeldInEachState(Observer):
         def __init__(self) -> None:
             self.seen: list[tuple[int, tuple[int, int]]] = []
 
         def state_changed(self, guest: int, state: int) -> None:
-            self.seen.append((int(state), held()))
+            self.seen.append((int(state), machine.held()))
 
     observer = HeldInEachState()
     machine.serve(observer=observer)
     guest = machine.guest()
     guest.connected(7, server.getsockname())
     peer, _ = server.accept()
-    assert held() == (1 + 1 + 2, 2)  # The commands ring, an indexes page, its data ring; a port for each ring.
+    assert machine.held() == (1 + 1 + 2, 2)  # The commands ring, an indexes page, its data ring; a port for each ring.
     guest.set_state(CLOSING)
     guest.await_state(CLOSING)
     with peer:

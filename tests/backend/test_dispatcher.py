@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
+import stat
 import struct
 
 import pytest
@@ -78,6 +81,8 @@ def test_an_unknown_command_gets_one_answer_with_all_it_sent_echoed(guest, cmd: 
 )
 def test_an_unknown_id_is_ebadf_for_every_command_but_release(guest, make, arguments) -> None:
     assert guest.ask(make, 99, *arguments).ret == EBADF
+    guest.open_socket(98)
+    assert guest.ask(make, 98, *arguments).ret != EBADF
 
 
 @pytest.mark.spec("RELEASE-11", "RELEASE-12")
@@ -344,15 +349,35 @@ def test_a_bind_takes_an_address_of_the_backends_host_and_one_in_use_is_refused(
     assert guest.ask(raw.bind_request, 2, raw.address("192.0.2.9", 0)).ret == -99
 
 
+def backlog_at(address: tuple[str, int]) -> int:
+    """The backlog of this process's socket that listens there, as the system has it."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if not stat.S_ISSOCK(os.stat(int(name)).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as found:
+                if found.family == socket.AF_INET and found.getsockname() == address:
+                    *_, backlog = struct.unpack("8B6I", found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32))
+                    return int(backlog)
+    raise AssertionError(f"nobody listens at {address}")
+
+
 @pytest.mark.spec("LISTEN-1", "LISTEN-3", "BIND-2")
 @pytest.mark.erratum("E-BACKLOG")
 @pytest.mark.security("SEC-B-24")
-def test_listen_wants_a_bound_socket_and_takes_any_backlog(guest) -> None:
+def test_listen_wants_a_bound_socket_and_takes_any_backlog_up_to_its_limit(machine) -> None:
+    machine.serve(limits=Limits(backlog=5))
+    guest = machine.guest()
     guest.open_socket(1)
     assert guest.ask(raw.listen_request, 1).ret == EINVAL
-    assert guest.ask(raw.bind_request, 1, raw.address("127.0.0.1", 0)).ret == 0
-    answer = guest.ask(raw.listen_request, 1, 2**32 - 1)
-    assert (answer.ret, answer.id) == (0, 1)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = probe.getsockname()
+    assert guest.ask(raw.bind_request, 1, raw.address(*address)).ret == 0
+    for asked, given in ((2**32 - 1, 5), (3, 3)):
+        answer = guest.ask(raw.listen_request, 1, asked)
+        assert (answer.ret, answer.id) == (0, 1)
+        assert backlog_at(address) == given
     assert guest.ask(raw.listen_request, 1, 0).ret == 0
 
 
@@ -482,10 +507,15 @@ def test_a_connected_socket_has_its_one_data_ring_and_gets_no_other(guest, serve
 @pytest.mark.erratum("E-REUSE")
 @pytest.mark.security("SEC-B-23")
 @pytest.mark.parametrize("reuse", [0, 1])
-def test_a_released_ring_is_let_go_of_and_the_same_ref_and_channel_serve_again(guest, server, reuse: int) -> None:
+def test_a_released_ring_is_let_go_of_and_the_same_ref_and_channel_serve_again(
+    machine, guest, server, reuse: int
+) -> None:
+    before = machine.held()
     ring = guest.connected(7, server.getsockname())
     server.accept()[0].close()
+    assert machine.held() == (before[0] + 1 + 2, before[1] + 1)
     assert guest.ask(raw.release_request, 7, reuse).ret == 0
+    assert machine.held() == before
     for name in ("in_cons", "in_prod", "in_error", "out_cons", "out_prod", "out_error"):
         ring.indexes[name] = 0
     guest.open_socket(8)

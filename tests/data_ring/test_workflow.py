@@ -332,20 +332,25 @@ def test_own_callers_cannot_move_past_what_was_given() -> None:
 
 @pytest.mark.spec("NORING-3")
 def test_a_producer_never_reads_the_array() -> None:
+    written = bytearray(8)
+
     class WriteOnly:
         def __len__(self) -> int:
-            return 8
+            return len(written)
 
         def __getitem__(self, part: slice) -> WriteOnly:
-            return self
+            assert part == slice(None), "the producer read"
+            return self  # A view of all of it.
 
         def __setitem__(self, part: slice, data: bytes) -> None:
-            pass
+            written[part] = data
 
     words = memoryview(bytearray(8)).cast("I")
     producer = Producer(WriteOnly(), words, PROD, CONS, fences())  # type: ignore[arg-type]
     assert producer.write(b"abc") == (3, True)
+    assert written == b"abc" + bytes(5)
     assert producer.write(b"defghijkl") == (5, False)
+    assert written == b"abcdefgh"
 
 
 @pytest.mark.spec("IDXPAGE-7")

@@ -71,8 +71,13 @@ def test_close_is_Closing_then_with_the_backend_Closed(pair, do):
 @pytest.mark.security("SEC-F-10")
 def test_close_does_not_wait_for_ever(paired):
     pair = paired(timeout=0.2)
+    ref, port = (int(pair.backend.other_node(name)) for name in ("ring-ref", "port"))
     pair.frontend.close()
     pair.backend.await_state(CLOSED)
+    with pytest.raises(GrantRefused):
+        pair.backend.platform.map(pair.backend.frontend_id, [ref])
+    with pytest.raises(PortRefused):
+        pair.backend.platform.bind(pair.backend.frontend_id, port)
 
 
 @pytest.mark.erratum("E-BCLOSE", "E-FASTCLOSE")

@@ -106,9 +106,20 @@ def test_a_backend_may_close_at_any_time(own: XenbusState, backend: XenbusState)
 
 
 @pytest.mark.security("SEC-F-14")
+@pytest.mark.parametrize("own", [S.CONNECTED, S.CLOSING])
 @pytest.mark.parametrize("backwards", [S.INITIALISING, S.INIT_WAIT, S.INITIALISED])
-def test_a_backwards_move_of_the_backend_is_a_close(backwards: XenbusState) -> None:
-    assert actions(FRONTEND, S.CONNECTED, backwards) == (Action.FREE, Action.GO_CLOSED)
+def test_a_backwards_move_of_the_backend_is_a_close(own: XenbusState, backwards: XenbusState) -> None:
+    assert actions(FRONTEND, own, backwards) == (Action.FREE, Action.GO_CLOSED)
+
+
+@pytest.mark.spec("STATE-10")
+@pytest.mark.erratum("E-BCLOSE")
+@pytest.mark.parametrize("backend", [S.CLOSING, S.CLOSED])
+def test_a_frontend_that_closes_frees_all_once_the_backend_has_let_go(backend: XenbusState) -> None:
+    pair = Pair(S.CLOSING, backend)
+    pair.settle()
+    assert pair.trace[:2] == [("F", Action.FREE), ("F", Action.GO_CLOSED)]
+    assert pair.states == (S.CLOSED, S.CLOSED)
 
 
 @pytest.mark.spec("STATE-12")

@@ -111,6 +111,8 @@ class EventChannels:
         try:
             deadline = None if timeout is None else monotonic() + timeout
             last = timeout is not None and timeout <= 0
+            if last and not self._look and self._find(_PENDING_BYTE, 0, self._port_limit) < 0 and not self._woken:
+                return ()
             while True:
                 if self._look or last:
                     self._look = False

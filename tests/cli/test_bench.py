@@ -15,7 +15,7 @@ import pytest
 from refimpl.cli.bench.plot import plot
 from refimpl.cli.bench.rounds import Result, run_rounds
 from refimpl.cli.bench.subjects import Subject, subjects
-from refimpl.cli.bench.workloads import SOCKET_COUNTS, Effort, cases, measure
+from refimpl.cli.bench.workloads import HEADER, SOCKET_COUNTS, Case, Effort, cases, measure
 
 KEYS = {
     "work",
@@ -31,6 +31,7 @@ KEYS = {
     "ratio_min",
     "ratio_max",
     "rounds",
+    "placement",
 }
 TINY = Effort(stream_seconds=0.002, round_trips=20, connections=3, messages=8)
 
@@ -56,7 +57,9 @@ def test_json_has_the_machine_and_a_result_for_each_subject_and_work() -> None:
     assert {("rtt", "direct", None), ("rtt", "pvcalls", 9), ("connect", "pvcalls", 9)} <= compared
     assert all(each["rounds"] == 1 and each["median"] > 0 for each in found["results"])
     assert all((each["p99"] is not None) == (each["work"] == "rtt") for each in found["results"])
-    assert [each["ratio_to_direct"] for each in found["results"] if each["subject"] == "direct"] == [1.0, 1.0]
+    assert {each["ratio_to_direct"] for each in found["results"] if each["subject"] == "direct"} == {1.0}
+    placements = [each["placement"] for each in found["results"] if each["subject"] == "direct"]
+    assert placements == ([None, "apart", "together", None] if len(os.sched_getaffinity(0)) > 1 else [None, None])
 
 
 def test_without_socat_the_rest_is_measured_and_its_package_named(tmp_path: Path) -> None:
@@ -95,12 +98,38 @@ def test_the_picture_of_nothing_is_a_picture() -> None:
 def test_ratios_are_within_a_round_and_their_median_is_given() -> None:
     compared = [Subject("direct"), Subject("pvcalls", 9)]
     ticks: list[None] = []
-    found = run_rounds(compared, cases(quick=True, only=["rtt"]), TINY, 2, lambda: ticks.append(None))
+    found = run_rounds(compared, [Case("rtt", message_bytes=1)], TINY, 2, lambda: ticks.append(None))
     assert len(ticks) == 4
     direct, pvcalls = found
     assert (direct.subject, direct.ratio_to_direct, pvcalls.subject, pvcalls.rounds) == ("direct", 1.0, "pvcalls", 2)
     assert pvcalls.ratio_min is not None and pvcalls.ratio_max is not None and pvcalls.ratio_to_direct is not None
     assert pvcalls.ratio_min <= pvcalls.ratio_to_direct <= pvcalls.ratio_max
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor")
+def test_the_ends_of_a_round_trip_are_kept_where_the_case_says() -> None:
+    allowed = os.sched_getaffinity(0)
+    seen: list[tuple[set[int], int]] = []
+
+    class Echoing:
+        def __enter__(self) -> Echoing:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def sendall(self, data: bytes) -> None:
+            if len(data) == HEADER.size:
+                seen.append((os.sched_getaffinity(0), HEADER.unpack(data)[2] - 1))
+
+        def recv(self, _size: int) -> bytes:
+            return b"x"
+
+    for placement in ("apart", "together", None):
+        measure(Case("rtt", message_bytes=1, placement=placement), Echoing, TINY)
+    first, last = min(allowed), max(allowed)
+    assert seen == [({first}, last), ({first}, first), (allowed, -1)]
+    assert os.sched_getaffinity(0) == allowed
 
 
 def test_a_measurement_that_fails_ends_the_bench() -> None:

@@ -43,8 +43,9 @@ def bench(quick: bool, rounds: int, only: tuple[str, ...], plot_file: Path | Non
     Every round starts a run, guests, peers and relays of its own, and gives each case to one subject after another. A
     ratio is of two figures of the same round; the table has medians over the rounds, and the least and largest ratio.
 
-    stream: what arrives in a second, each way. rtt: a byte there and back. connect: connections made and closed.
-    sockets: what a message costs with so many sockets open.
+    stream: what arrives in a second, each way. rtt: a byte there and back; where the system puts two ends decides much
+    of that, so it is measured too with each on a processor of its own, and with both on one. connect: connections made
+    and closed. sockets: what a message costs with so many sockets open.
     """
     from refimpl.cli.bench.machine import describe_machine
     from refimpl.cli.bench.plot import plot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import sys
@@ -46,8 +47,18 @@ def _serve_stream(connection: socket.socket) -> None:
             for _ in range(count):
                 connection.sendall(message)
         else:
-            while data := connection.recv(size):
-                connection.sendall(data)
+            _echo(connection, size, processor=count - 1)
+
+
+def _echo(connection: socket.socket, size: int, processor: int) -> None:
+    """Send back what comes until it ends, on one processor; -1 is any."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {processor} if processor >= 0 else allowed)
+    try:
+        while data := connection.recv(size):
+            connection.sendall(data)
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _wait_for_end(connection: socket.socket) -> None:

@@ -33,12 +33,14 @@ def print_table(machine: Mapping[str, object], results: Sequence[Result]) -> Non
 
 
 def describe_work(result: Result) -> str:
-    """Return the work in a few words: ``64 KiB out``, ``round trip of 1 byte``."""
+    """Return the work in a few words: ``64 KiB out``, ``1 byte there and back``."""
     if result.work == "stream":
         return f"{size_text(result.message_bytes or 0)} {result.direction}"
     if result.work == "sockets":
         return f"a message, {result.open_sockets} sockets" if result.open_sockets != 1 else "a message, 1 socket"
-    return {"rtt": "round trip of 1 byte", "connect": "connect and close"}[result.work]
+    if result.work == "rtt":
+        return f"1 byte there and back, ends {result.placement}" if result.placement else "1 byte there and back"
+    return "connect and close"
 
 
 def describe_subject(result: Result) -> str:

@@ -27,6 +27,7 @@ class Result:
     ratio_min: float | None
     ratio_max: float | None
     rounds: int
+    placement: str | None = None
 
 
 class _Figures:
@@ -84,4 +85,5 @@ def _result(case: Case, subject: Subject, found: _Figures) -> Result:
         ratio_min=min(found.ratios),
         ratio_max=max(found.ratios),
         rounds=len(found.values),
+        placement=case.placement,
     )

@@ -6,14 +6,17 @@ made the socket; nothing here knows whether a frontend, the system or a relay is
 
 from __future__ import annotations
 
+import contextlib
+import os
 import statistics
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-#: What a stream's peer is told before each run: what to do, the size of a message, how many of them.
+#: What a stream's peer is told before each run: what to do, the size of a message, how many of them; to echo: the
+#: number of the processor to stay on, plus one, or 0 for any.
 HEADER = struct.Struct("!cIQ")
 SINK, SOURCE, ECHO = b"<", b">", b"="
 
@@ -39,6 +42,9 @@ class Case:
     direction: str | None = None
     message_bytes: int | None = None
     open_sockets: int | None = None
+    #: Where the two ends of a round trip are kept: ``"apart"``, each on a processor of its own, or ``"together"``; None
+    #: leaves it to the system. What is between them is free in any case.
+    placement: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,9 @@ def cases(*, quick: bool, only: Sequence[str] = WORKS) -> list[Case]:
     """Return the cases of a round, in their order."""
     sizes = (64, 64 * 1024, 1024 * 1024) if quick else MESSAGE_SIZES
     found = [Case("stream", direction, size) for size in sizes for direction in ("out", "in")]
-    found += [Case("rtt", message_bytes=1), Case("connect")]
+    placements = (None, "apart", "together") if len(os.sched_getaffinity(0)) > 1 else (None,)
+    found += [Case("rtt", message_bytes=1, placement=placement) for placement in placements]
+    found.append(Case("connect"))
     found += [Case("sockets", message_bytes=64, open_sockets=count) for count in SOCKET_COUNTS]
     return [case for case in found if case.work in only]
 
@@ -75,7 +83,8 @@ def measure(case: Case, connect: Connect, effort: Effort) -> tuple[float, float 
         return _cost_of_a_message(connect, case.open_sockets or 1, case.message_bytes or 1, effort.messages), None
     with connect() as connection:
         if case.work == "rtt":
-            return _round_trip(connection, effort.round_trips)
+            with _kept_on(case.placement) as peers_processor:
+                return _round_trip(connection, effort.round_trips, peers_processor)
         run = _stream_out if case.direction == "out" else _stream_in
         return _rate(lambda count: run(connection, case.message_bytes or 1, count), case, effort.stream_seconds), None
 
@@ -115,8 +124,23 @@ def _stream_in(connection: Any, size: int, count: int) -> float:
     return time.perf_counter() - started
 
 
-def _round_trip(connection: Any, count: int) -> tuple[float, float]:
-    connection.sendall(HEADER.pack(ECHO, 1, 0))
+@contextlib.contextmanager
+def _kept_on(placement: str | None) -> Iterator[int]:
+    """Keep this thread on one processor if its placement matters; give what the peer is told of its own."""
+    allowed = os.sched_getaffinity(0)
+    if placement is None:
+        yield 0
+        return
+    own, peers = min(allowed), max(allowed) if placement == "apart" else min(allowed)
+    os.sched_setaffinity(0, {own})
+    try:
+        yield peers + 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _round_trip(connection: Any, count: int, peers_processor: int) -> tuple[float, float]:
+    connection.sendall(HEADER.pack(ECHO, 1, peers_processor))
     send, receive, now = connection.sendall, connection.recv, time.perf_counter
     for _ in range(100):  # The first ones find everything cold.
         send(b"x")

@@ -27,29 +27,31 @@ def run(probe: Probe, subject: object) -> Outcome:
 
 
 def probe_backend(guest: Guest, probes: Iterable[Probe], say: Callable[[str], None]) -> Iterator[Outcome]:
-    """Carry out the probes by this guest; ``say`` is told of each. After the backend's end nothing is observable."""
-    lost: str | None = None
-    is_clean = False
+    """Carry out the probes by this guest; ``say`` is told of each. After the backend's end nothing is observable.
+
+    A hostile probe has a connection of its own, and so has what follows a probe that did not pass.
+    """
+    lost: str | None = _connect(guest)
+    is_met = is_new = is_usable = lost is None
     for probe in probes:
-        if lost is None and not is_clean:
-            lost = _connect(guest)
+        if lost is None and not (is_new if probe.is_hostile else is_usable):
+            lost = _reconnect(guest)
         if lost is not None:
-            yield Outcome(probe, Verdict.NOT_OBSERVABLE, lost)
+            never = not is_met and "XS-1" in probe.ids  # Who cannot connect at all does not keep that.
+            yield Outcome(probe, Verdict.FAIL if never else Verdict.NOT_OBSERVABLE, lost)
             continue
         guest.begin(guest.patience * _PROBE_PATIENCE)
         outcome = run(probe, guest)
-        say(f"{outcome.verdict:14}  {probe.name}: {probe.sentence}")
-        is_clean = outcome.verdict is Verdict.PASS and not probe.is_hostile and _clean_up(guest)
-        if not is_clean:
-            guest.begin(guest.patience * _PROBE_PATIENCE)
-            guest.disconnect()
-            lost = _connect(guest)
-            is_clean = lost is None
-            if lost is not None:
-                lost = f"after {probe.name} the backend could not be reached any more: {lost}"
-                say(lost)
+        is_new = False
+        is_usable = outcome.verdict is Verdict.PASS and not probe.is_hostile and _clean_up(guest)
+        if not is_usable:
+            gone = _reconnect(guest)
+            is_new = is_usable = gone is None
+            if gone is not None:
+                lost = f"after {probe.name} the backend could not be reached any more"
                 if outcome.verdict is Verdict.PASS:
-                    outcome = Outcome(probe, Verdict.FAIL, f"the backend cannot be reached any more: {lost}")
+                    outcome = Outcome(probe, Verdict.FAIL, f"after it the backend cannot be reached: {gone}")
+        say(f"{outcome.verdict:14}  {probe.name}: {outcome.seen or probe.sentence}")
         yield outcome
 
 
@@ -59,8 +61,14 @@ def _connect(guest: Guest) -> str | None:
     try:
         guest.connect()
     except (AssertionError, RefimplError, ValueError) as wrong:
-        return str(wrong)
+        return f"the backend cannot be reached: {wrong}"
     return None
+
+
+def _reconnect(guest: Guest) -> str | None:
+    guest.begin(guest.patience * _PROBE_PATIENCE)
+    guest.disconnect()
+    return _connect(guest)
 
 
 def _clean_up(guest: Guest) -> bool:

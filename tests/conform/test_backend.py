@@ -232,13 +232,26 @@ def test_a_fault_is_found_by_the_probe_of_its_requirement(
     assert {each.verdict for each in outcomes.values()} == {verdict}, outcomes
 
 
-def test_a_backend_that_is_gone_leaves_the_rest_unseen(walk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault that ends the backend's service is the fault of the probe that met it; what follows is not observable."""
-    monkeypatch.setattr(Dispatcher, "start", lambda self, slot: None)
-    monkeypatch.setattr(BackendNodes, "to_nodes", lambda self, **more: {})
-    honest = [probe for probe in PROBES if not probe.is_hostile][:8]
-    verdicts = [each.verdict for each in walk(honest, patience=0.3).values()]
-    assert Verdict.FAIL in verdicts and Verdict.PASS not in verdicts[:1]
+def test_a_backend_that_is_gone_leaves_the_rest_unseen(domains: tuple[Platform, Platform]) -> None:
+    """What follows the probe after which nobody answers is not observable, and says after which."""
+    host, platform = domains
+    backend = Backend(host, Settings(policy=Policy(allow_everything=True)))
+    backend.start()
+    guest = Guest(platform, patience=0.3)
+    last = Probe(("SOCKET-1",), lambda _guest: backend.stop(), False)
+    first, second, third = probe_backend(guest, [PROBES[0], last, PROBES[0]], print)
+    guest.drop()
+    assert (first.verdict, second.verdict, third.verdict) == (Verdict.PASS, Verdict.FAIL, Verdict.NOT_OBSERVABLE)
+    assert "the backend could not be reached any more" in (third.seen or "")
+
+
+def test_a_backend_that_never_comes_has_failed(domains: tuple[Platform, Platform]) -> None:
+    _, platform = domains
+    guest = Guest(platform, patience=0.2)
+    outcomes = list(probe_backend(guest, [probe for probe in PROBES if not probe.is_hostile][:8], print))
+    guest.drop()
+    assert {id for each in outcomes if each.verdict is Verdict.FAIL for id in each.probe.ids} == {"XS-1"}
+    assert {each.verdict for each in outcomes} == {Verdict.FAIL, Verdict.NOT_OBSERVABLE}
 
 
 def test_every_requirement_of_a_backend_has_a_probe_or_a_reason() -> None:

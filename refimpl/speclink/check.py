@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from refimpl.speclink import coverage_file, document, pins
+from refimpl.speclink import coverage_file, document, mutants, pins
 from refimpl.speclink.findings import Finding
 from refimpl.speclink.project import Project
 from refimpl.speclink.records import Requirement, SecurityRule
@@ -26,6 +26,7 @@ def check(project: Project, *, strict: bool = False, document_file: Path | None 
     if strict:
         _whole_run(project, findings)
         _unproved(project, findings)
+        _survivors(project, findings)
         _unpinned(project, findings)
     return sorted(dict.fromkeys(project.findings + findings))
 
@@ -80,6 +81,12 @@ def _unproved(project: Project, findings: list[Finding]) -> None:
         if requirement.is_must and state in REFUSED:
             message = f"{requirement.id} ({requirement.level}) is {state}"
             findings.append(Finding(requirement.path, requirement.line, message))
+
+
+def _survivors(project: Project, findings: list[Finding]) -> None:
+    for citation in project.survivors:
+        message = f"{citation.id}: no test that names it fails with this statement taken out ({mutants.FILE})"
+        findings.append(Finding(citation.path, citation.line, message))
 
 
 def _unpinned(project: Project, findings: list[Finding]) -> None:

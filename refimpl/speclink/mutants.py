@@ -82,13 +82,13 @@ class Ledger:
 
 def survivors(
     root: Path, citations: Iterable[Citation], tests: Sequence[MarkedTest], findings: list[Finding]
-) -> list[tuple[str, str]]:
-    """Return (id, key) of the citations whose statement survived, as it and its tests read now."""
+) -> list[Citation]:
+    """Return the citations whose statement survived, as it and its tests read now."""
     bad = {v[1:] for v in read(root, findings) if v.verdict == SURVIVED}
     if not bad:
         return []
     digests = Digests(root, tests)
-    return [(c.id, c.key) for c in citations if digests.of(c) in bad]
+    return [citation for citation in citations if digests.of(citation) in bad]
 
 
 class Digests:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from refimpl.speclink import catalogue, citations, markers, mutants, states
+from refimpl.speclink.citations import Citation
 from refimpl.speclink.evidence import Evidence, carried_over, read_all
 from refimpl.speclink.findings import Finding
 
@@ -91,8 +92,8 @@ class Project:
         return self.has_whole_run or bool(self._evidence_files)
 
     @functools.cached_property
-    def survivors(self) -> list[tuple[str, str]]:
-        """Citations (id, key) whose statement can be removed without a naming test failing."""
+    def survivors(self) -> list[Citation]:
+        """Citations whose statement can be removed without a naming test failing."""
         return mutants.survivors(self.root, self.citations, self.tests, self.findings)
 
     @functools.cached_property

@@ -86,15 +86,15 @@ def standings(
     citations: Iterable[Citation],
     tests: Sequence[MarkedTest],
     evidence: Iterable[Evidence],
-    survivors: Iterable[tuple[str, str]] = (),
+    survivors: Iterable[Citation] = (),
 ) -> dict[str, Standing]:
     """Return the standing of every requirement and security rule.
 
-    ``survivors`` are (id, key) of citing statements that could be removed without any naming test failing.
+    ``survivors`` are citations whose statement could be removed without any naming test failing.
     """
     cited = _group(citations)
     proofs = _proofs(cited, evidence)
-    survived = {id for id, _ in survivors}
+    survived = {citation.id for citation in survivors}
     found: dict[str, Standing] = {}
     named = _naming(tests, "spec")
     for requirement in catalogue.requirements.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from refimpl.speclink import coverage_file
+from refimpl.speclink import coverage_file, mutants
 from refimpl.speclink.check import check
 
 CONNECT = "spec/requirements/connect.toml"
@@ -88,6 +88,21 @@ def test_strict_takes_a_waiver(right, tested):
     small.replace("spec/requirements/release.toml", 'text = "It', 'waits_for = "xen"\nreason = "y"\ntext = "It')
     coverage_file.write(small.loaded(run))
     assert right(strict=True, with_run=True) == []
+
+
+@pytest.mark.parametrize(("id", "line"), [("CONNECT-1", 10), ("SEC-B-1", 10), ("CONNECT-2", 1)])
+def test_strict_refuses_what_no_test_notices_as_long_as_it_reads_the_same(right, id, line):
+    project = right.small.loaded()
+    (citation,) = (c for c in project.citations if c.id == id)
+    mutants.Ledger(right.small.root, project.citations, project.tests).add(citation, mutants.SURVIVED)
+    finding = f"refimpl/connect.py:{line}: {id}: no test that names it fails with this statement taken out"
+    finding += " (spec/mutations.txt)"
+    assert finding in right(strict=True)
+    assert finding not in right()
+    right.small.replace(
+        "refimpl/connect.py", "return 1  #" if line == 10 else "64", "return  3 #" if line == 10 else "65"
+    )
+    assert finding not in right(strict=True)
 
 
 @pytest.mark.parametrize(("severity", "is_refused"), [("A", True), ("B", True), ("C", False)])

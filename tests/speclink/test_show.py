@@ -50,5 +50,10 @@ def test_security_rule(tested):
     assert text.startswith("SEC-B-1  proved  (backend)\n  Never trust.\n  shown by: fuzz\n")
 
 
+def test_of_a_table_the_entry_is_shown(small):
+    small.write("refimpl/release.py", "TABLE = {\n    1: 2,\n    3: 4,  # CONNECT-3\n}\n")
+    assert "  code: refimpl/release.py:3\n        3: 4,  # CONNECT-3\n" in show(small.loaded(), "CONNECT-3")
+
+
 def test_unknown_id(small):
     assert show(small.loaded(), "CONNECT-99") is None

@@ -22,7 +22,12 @@ from refimpl.speclink.catalogue import Catalogue
 FORMAT = 1
 HOSTILE_HEADING = {"backend": "Hostile guests", "frontend": "Hostile backends"}
 _GRAVITY = {verdict: number for number, verdict in enumerate(Verdict)}
-_MARKS = {Verdict.PASS: "pass", Verdict.FAIL: "FAIL", Verdict.DIFFERS: "differs", Verdict.NOT_OBSERVABLE: "-"}
+_MARKS = {
+    Verdict.PASS: "pass",
+    Verdict.FAIL: "FAIL",
+    Verdict.DIFFERS: "differs",
+    Verdict.NOT_OBSERVABLE: "not observable",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,22 @@ def shm_run() -> Iterator[str]:
 
 
 @contextmanager
+def shm_domains() -> Iterator[tuple[Platform, Platform]]:
+    """Make a run, its domain 0, and a guest with a device, neither of whose ends is there."""
+    from refimpl.shm import ShmPlatform
+
+    with (
+        shm_run() as run,
+        ShmPlatform.join(run, domid=0, arena_pages=ARENA_PAGES) as host,
+        ShmPlatform.join(run, arena_pages=ARENA_PAGES) as guest,
+    ):
+        for platform in (host, guest):
+            introduce_domain_nodes(host.store, platform.domid)
+        attach(host.store, guest.domid)
+        yield host, guest
+
+
+@contextmanager
 def shm_pair(guests: int = 1, *, settings: Settings | None = None, **options: Any) -> Iterator[Pair]:
     """Make a run, its domain 0 with a backend, and ``guests`` domains with a frontend each; see :class:`Pair`."""
     from refimpl.shm import ShmPlatform

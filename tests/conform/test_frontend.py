@@ -14,14 +14,14 @@ import pytest
 
 from refimpl.commands.ring import FrontRing
 from refimpl.conform.frontend import PROBES
-from refimpl.conform.frontend.driver import Calls
+from refimpl.conform.frontend.driver import Calls, RefimplSockets
 from refimpl.conform.frontend.observed import Observed
 from refimpl.conform.frontend.server import Server
 from refimpl.conform.frontend.unseen import REASONS
 from refimpl.conform.probes import Verdict
 from refimpl.conform.report import Outcome
 from refimpl.conform.walk import run
-from refimpl.frontend import Frontend, lifecycle, wait_readable
+from refimpl.frontend import Frontend, lifecycle
 from refimpl.frontend.data_ring import DataRing
 from refimpl.platform import Platform
 from refimpl.speclink import catalogue
@@ -34,20 +34,11 @@ PATIENCE = 60.0
 ALL_CALLS = ("refused", "echo", "stream", "generate", "end", "reset", "listen", "many")
 
 
-class InProcess:
-    """The driver's sockets, of a frontend in this process."""
+class InProcess(RefimplSockets):
+    """The driver's sockets, of a frontend that is open."""
 
     def __init__(self, frontend: Frontend) -> None:
         self._frontend = frontend
-
-    def socket(self) -> Any:
-        return self._frontend.socket()
-
-    def accept(self, listener: Any) -> Any:
-        return listener.accept()[0]
-
-    def is_readable(self, made: Any, seconds: float) -> bool:
-        return bool(wait_readable([made], seconds))
 
 
 @pytest.fixture

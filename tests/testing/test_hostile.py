@@ -20,10 +20,8 @@ from refimpl.commands.socket import SocketRequest
 from refimpl.errors import GrantRefused
 from refimpl.frontend import Frontend
 from refimpl.platform import Platform
-from refimpl.shm import ShmPlatform
 from refimpl.testing import HostileBackend, HostileFrontend, raw
-from refimpl.testing.pair import shm_run
-from refimpl.toolstack import attach, introduce_domain_nodes
+from refimpl.testing.pair import shm_domains
 
 PATIENCE = 30.0
 
@@ -31,14 +29,8 @@ PATIENCE = 30.0
 @pytest.fixture
 def domains() -> Iterator[tuple[Platform, Platform]]:
     """Domain 0 and a guest with a device, neither of whose ends is there."""
-    with (
-        shm_run() as run,
-        ShmPlatform.join(run, domid=0, arena_pages=256) as host,
-        ShmPlatform.join(run, arena_pages=1024) as guest,
-    ):
-        introduce_domain_nodes(host.store, guest.domid)
-        attach(host.store, guest.domid)
-        yield host, guest
+    with shm_domains() as both:
+        yield both
 
 
 @pytest.fixture
@@ -157,7 +149,7 @@ def test_what_does_not_come_is_an_assertion_error(domains) -> None:
 
 def test_closing_gives_everything_back(domains) -> None:
     _host, guest = domains
-    for _ in range(300):  # of pages of order 3: more than the arena has
+    for _ in range(500):  # of pages of order 3: more than the arena has
         with HostileFrontend(guest) as frontend:
             frontend.make_data_ring(3)
 

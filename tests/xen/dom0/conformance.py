@@ -25,14 +25,14 @@ def keep(name: str, report: str, table: str) -> dict[str, Any]:
     return whole
 
 
-def probe_backend(guest: Guest, who: str, *options: str, timeout: float = 400) -> dict[str, Any]:
+def probe_backend(guest: Guest, who: str, *options: str, kind: str = "backend", timeout: float = 400) -> dict[str, Any]:
     """Probe the backend that serves a guest; return the report."""
     file, subject = SUBJECTS[who]
     words = f"python3 -m refimpl conform backend --platform xen --subject '{subject}' --write /tmp/report"
     output, status = guest.attempt(f"{words} {' '.join(options)}", timeout=timeout)
     assert status in (0, 1), output.decode()
     print(output.decode())
-    return keep(f"{file}-backend", guest.run("cat /tmp/report.json"), guest.run("cat /tmp/report.txt"))
+    return keep(f"{file}-{kind}", guest.run("cat /tmp/report.json"), guest.run("cat /tmp/report.txt"))
 
 
 class FrontendProbing:

@@ -1,0 +1,23 @@
+"""What Linux's backend makes of a hostile guest, in a boot of its own: dom0's driver is not the same afterwards."""
+
+from __future__ import annotations
+
+import backends
+import pytest
+from conformance import failed, probe_backend
+from guests import started
+
+#: The harness gives this a boot of its own.
+OWN_BOOT = True
+
+pytestmark = pytest.mark.timeout(700)
+
+#: MiB: as in test_conform.py.
+MEMORY = 384
+
+
+def test_linux_backend_and_a_hostile_guest() -> None:
+    backends.load("pvcalls-back")
+    with started("hostile", pvcalls=True, memory=MEMORY) as guest:
+        report = probe_backend(guest, "linux", "--hostile", "--patience", "3", kind="backend-hostile", timeout=500)
+    assert "SEC-B-4" in failed(report)

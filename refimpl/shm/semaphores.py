@@ -43,7 +43,7 @@ class WakeUp:
         self._release = semaphore.release
         self._time = _Time()
         self._address = _open(semaphore.name)
-        self._wait_until = _library().sem_clockwait
+        self._wait_until, self._close = _library().sem_clockwait, _library().sem_close
 
     def drain(self) -> None:
         """Take the posts that are there. Look for what they announced *after* this, before any sleep."""
@@ -86,8 +86,8 @@ class WakeUp:
 
     def __del__(self) -> None:
         # Nobody can be sleeping: whoever does holds this object.
-        if hasattr(self, "_wait_until"):
-            _library().sem_close(self._address)
+        if hasattr(self, "_close"):
+            self._close(self._address)
         self._semaphore.close()
 
 

@@ -12,7 +12,8 @@ from refimpl.testing.hostile import CLOSED, CONNECTED, INITIALISING
 from refimpl.testing.hostile_frontend import HostileFrontend
 from refimpl.testing.processes import Line
 
-_EDGES = (0, 1, 2, 31, 32, 33, 4095, 4096, 4097, 2**31 - 1, 2**31, 2**32 - 1)
+#: Numbers at which something changes.
+EDGES = (0, 1, 2, 31, 32, 33, 4095, 4096, 4097, 2**31 - 1, 2**31, 2**32 - 1)
 #: What a node may be made to say.
 NODES = (b"", b"0", b"7", b"-1", b" 1", b"1_0", b"9" * 50, b"\xff", b"4294967295")
 _PATIENCE = 3.0
@@ -20,7 +21,7 @@ _PATIENCE = 3.0
 
 def number(pick: random.Random) -> int:
     """Pick a 32-bit number: an edge, a small one or any."""
-    return pick.choice((pick.choice(_EDGES), pick.randrange(64), pick.randrange(2**32)))
+    return pick.choice((pick.choice(EDGES), pick.randrange(64), pick.randrange(2**32)))
 
 
 class Attack:

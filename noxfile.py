@@ -65,6 +65,7 @@ def fuzz(session: nox.Session) -> None:
     """Long runs of the fuzzers; ``-- --steps N --lives N`` for the whole ends, atheris has a minute a decoder."""
     _install(session, "fuzz")
     session.run("python", "-m", "refimpl.testing.fuzzing", *session.posargs)
+    session.run("pytest", "-q", "tests/fuzz", "-k", "sequence_of_steps", env={"REFIMPL_FUZZ_EXAMPLES": "500"})
     for corpus in sorted(Path("tests/fuzz/corpus").iterdir()):
         found = Path("build/fuzz") / corpus.name
         found.mkdir(parents=True, exist_ok=True)

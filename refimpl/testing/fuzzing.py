@@ -34,7 +34,7 @@ from refimpl.testing import raw
 from refimpl.testing.attack import NODES, attacking_guest, number
 from refimpl.testing.hostile import DataRing
 from refimpl.testing.hostile_backend import HostileBackend
-from refimpl.testing.processes import End, Line, backend, store
+from refimpl.testing.processes import End, Line, count_held, counted_backend, store
 from refimpl.toolstack import attach, introduce_domain_nodes
 
 _ROUNDS_A_TURN = 300
@@ -51,8 +51,8 @@ class Figures:
     descriptors: tuple[int, int] = (0, 0)
     mappings: tuple[int, int] = (0, 0)
     resident_kib: tuple[int, int] = (0, 0)
-    #: Pages that an attacked frontend still grants, or sets aside for a backend that maps them.
-    pages_kept: int = 0
+    #: What the attacked domain can still grant, maps, and has as ports, before and after.
+    held: tuple[dict[str, int], dict[str, int]] = ({}, {})
     #: Of an honest guest's round trips: the mean with the hostile one at work, by that with it stopped.
     delay_ratio: float = 0.0
     #: The longest round trip with it stopped, and with it at work.
@@ -64,12 +64,16 @@ def fuzz_backend(steps: int, seed: int) -> Figures:
     figures = Figures(inputs=steps)
     with tempfile.TemporaryDirectory(prefix="refimpl-") as folder, echo_server() as address:
         run = f"{folder}/run"
-        with End(store, run) as storing, closing(ready_store(storing, run)) as client, End(backend, run) as served:
+        with (
+            End(store, run) as storing,
+            closing(ready_store(storing, run)) as client,
+            End(counted_backend, run) as served,
+        ):
             served.heard()
             with ShmPlatform.join(run, arena_pages=1024) as platform:
                 give_device(client, platform.domid)
                 with Frontend.open(platform, ring_order=2) as frontend:
-                    before = holdings(served.pid)
+                    before, held_before = holdings(served.pid), _held(served)
                     with frontend.create_connection(address) as connection:
                         connection.settimeout(30)
                         with End(attacking_guest, run, address, seed, steps) as hostile:
@@ -83,9 +87,19 @@ def fuzz_backend(steps: int, seed: int) -> Figures:
                     with suppress(RefimplError):
                         frontend.socket().close()  # The backend had a turn after the guest's death.
                     after = holdings(served.pid)
+                    figures.held = held_before, _held(served)
                     figures.crashes = int(not served.is_alive)
     figures.descriptors, figures.mappings, figures.resident_kib = zip(before, after, strict=True)
     return figures
+
+
+def _held(end: End) -> dict[str, int]:
+    """Have an end count what it holds; nothing if it is gone."""
+    with suppress(EOFError, OSError):
+        end.go_on()
+        held: dict[str, int] = end.heard()
+        return held
+    return {}
 
 
 def _time_by_turns(connection: Any, hostile: End) -> tuple[float, tuple[float, float]]:
@@ -121,7 +135,7 @@ def _round_trips(connection: Any) -> list[float]:
 def using_guest(line: Line, run: str, rounds: int) -> None:
     """Use sockets over whatever the backend says, in short waits; report the errors that callers do not know."""
     with ShmPlatform.join(run, arena_pages=1024) as platform:
-        at_first = platform._domain.arena.free_page_count
+        at_first = count_held(platform)
         line(platform.domid)
         line.wait()
         strange = []
@@ -132,7 +146,7 @@ def using_guest(line: Line, run: str, rounds: int) -> None:
                 pass
             except Exception as error:
                 strange.append(repr(error))
-        line((strange, at_first - platform._domain.arena.free_page_count))
+        line((strange, (at_first, count_held(platform))))
         line.wait()
 
 
@@ -174,7 +188,7 @@ def fuzz_frontend(rounds: int, seed: int) -> Figures:
                     _live_one_life(zero, domid, pick, figures)
             after = holdings(attacked.pid)
             figures.hangs = int(not attacked.has_reported and attacked.is_alive)
-            strange, figures.pages_kept = attacked.heard() if attacked.has_reported else ([], 0)
+            strange, figures.held = attacked.heard() if attacked.has_reported else ([], figures.held)
             figures.crashes = len(strange) + (not attacked.is_alive)
             for each in strange[:5]:
                 print("  strange:", each)

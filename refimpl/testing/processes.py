@@ -18,6 +18,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -181,6 +182,31 @@ def store(line: Line, run: str) -> None:
 def backend(line: Line, run: str, observer: Observer | None = None) -> None:
     """Be domain 0 with a backend that allows everything, until told to stop."""
     _serve(line, run, observer, line)
+
+
+def counted_backend(line: Line, run: str) -> None:
+    """Be such a backend, until killed; each time it may go on it reports :func:`count_held`."""
+    with ShmPlatform.join(run, domid=0, arena_pages=_ARENA_PAGES) as platform:
+        serving = Backend(platform, Settings(policy=Policy(allow_everything=True)))
+        threading.Thread(target=_count_when_told, args=(line, platform), daemon=True).start()
+        line("ready")
+        serving.run()
+
+
+def _count_when_told(line: Line, platform: ShmPlatform) -> None:
+    with suppress(EOFError, OSError):
+        while True:
+            line.wait()
+            line(count_held(platform))
+
+
+def count_held(platform: ShmPlatform) -> dict[str, int]:
+    """Count what a domain holds: pages it can still grant, maps of others' pages, ports."""
+    return {
+        "free pages": platform._domain.arena.free_page_count,
+        "maps": sum(row.in_use for row in platform._mapper._rows.values()),
+        "ports": len(platform._channels._channels),
+    }
 
 
 def _serve(line: Line, run: str, observer: Observer | None, report: Callable[[Any], None]) -> None:

@@ -17,6 +17,7 @@ def test_a_backend_under_attack_serves_an_honest_guest_and_leaks_nothing(record_
     assert (figures.crashes, figures.hangs) == (0, 0), f"seed {seed}: {figures}"
     assert figures.descriptors[1] <= figures.descriptors[0] + 10, f"seed {seed}: {figures}"
     assert figures.mappings[1] <= figures.mappings[0] + 20, f"seed {seed}: {figures}"
+    assert figures.held[0] == figures.held[1], f"seed {seed}: {figures}"
 
 
 @pytest.mark.security("SEC-F-1", "SEC-F-3", "SEC-F-6", "SEC-F-10", "SEC-F-14")

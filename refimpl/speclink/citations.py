@@ -55,6 +55,12 @@ class Citation(NamedTuple):
         """Whether it runs at import, so that a test uses it by naming what it defines."""
         return bool(self.statement.names)
 
+    @property
+    def shown(self) -> tuple[int, int]:
+        """The first and last line to show a reader: the statement's, of a table the entry that cites."""
+        first, last = self.statement.first, self.statement.last
+        return (self.line, self.line) if self.is_definition and first < self.line < last else (first, last)
+
 
 class Mention(NamedTuple):
     """An id in prose."""

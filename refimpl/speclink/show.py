@@ -93,17 +93,11 @@ def _code(project: Project, citations: Iterable[Citation]) -> list[str]:
     texts = {source.path: source.text.splitlines() for source in project.sources}
     rows = []
     for citation in citations:
-        number = _line_to_show(citation)
+        number, _ = citation.shown
         line = texts[citation.path][number - 1].strip()
         under = f"  under {', '.join(citation.errata)}" if citation.errata else ""
         rows.append(f"  code: {citation.path}:{number}{under}\n        {line}")
     return rows or ["  code: none"]
-
-
-def _line_to_show(citation: Citation) -> int:
-    """Return where the statement begins, of a table the entry that cites."""
-    is_entry = citation.is_definition and citation.statement.first <= citation.line <= citation.statement.last
-    return citation.line if is_entry else citation.statement.first
 
 
 def _tests(tests: Iterable[MarkedTest], proving: set[str]) -> list[str]:

@@ -12,7 +12,7 @@ from refimpl.layout import Layout
 from refimpl.speclink import coverage_file, document
 from refimpl.speclink.page import articles, build, figures
 from refimpl.speclink.page.state_drawing import state_machine
-from refimpl.xenstore.state_machine import BACKEND
+from refimpl.xenstore.state_machine import BACKEND, FRONTEND, FRONTEND_SHUTDOWN
 
 VOID = {"meta", "input", "link", "br"}
 
@@ -148,6 +148,13 @@ def test_state_machine_has_an_arc_for_each_way_of_the_table():
     ways = {(own, [a.next_state for a in row if a.next_state is not None][-1]) for (own, _), row in BACKEND.items()}
     assert drawing.count('class="arc"') == len(ways)
     assert "InitWait to Connected when the peer is Initialised" in drawing
+    assert "of itself" not in drawing
+
+
+def test_state_machine_shows_what_an_end_does_of_itself():
+    drawing = state_machine("frontend", FRONTEND, FRONTEND_SHUTDOWN)
+    assert drawing.count('class="arc own"') == 1
+    assert "Connected to Closing when a program closes it" in drawing
 
 
 def chips(page: str) -> dict[str, str]:

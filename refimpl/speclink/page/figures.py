@@ -19,7 +19,7 @@ from refimpl.data_ring.indexes_page import DATA_INTF
 from refimpl.layout import Layout
 from refimpl.speclink import vector_traces
 from refimpl.speclink.page.state_drawing import state_machine
-from refimpl.xenstore.state_machine import BACKEND, FRONTEND
+from refimpl.xenstore.state_machine import BACKEND, FRONTEND, FRONTEND_SHUTDOWN
 
 _ROW = 16
 #: Members of fewer bytes have no room for their name beside their offset.
@@ -43,7 +43,7 @@ def of_section(section: str) -> str:
     drawings = [byte_layout(layout) for layout in _LAYOUTS.get(section, ())]
     if section == "state_machine":
         drawings += [
-            state_machine("frontend", FRONTEND),
+            state_machine("frontend", FRONTEND, FRONTEND_SHUTDOWN),
             state_machine("backend", BACKEND),
             _traces(),
         ]

@@ -42,7 +42,7 @@ def _tie(project: Project, id: str, tests: _Tests) -> dict[str, Any]:
     standing = project.standings[id]
     proofs = {test: [p for p, names in standing.proofs.items() if test in names] for test in _all(standing.proofs)}
     return {
-        "code": [[c.path, c.statement.first, c.statement.last, c.statement.within] for c in standing.citations],
+        "code": [[c.path, *c.shown, c.statement.within] for c in standing.citations],
         "tests": [[tests.number(test), proofs.get(test.node, [])] for test in standing.tests],
     }
 
@@ -51,7 +51,7 @@ def _erratum_tie(project: Project, id: str, tests: _Tests) -> dict[str, Any]:
     standing = project.errata[id]
     proofs = {test: [p for p, names in standing.proofs.items() if test in names] for test in _all(standing.proofs)}
     code = [c for c in project.citations if id in (c.id, *c.errata)]
-    places = dict.fromkeys((c.path, c.statement.first, c.statement.last, c.statement.within) for c in code)
+    places = dict.fromkeys((c.path, *c.shown, c.statement.within) for c in code)
     return {
         "code": [list(place) for place in places],
         "tests": [[tests.number(test), proofs.get(test.node, [])] for test in standing.tests],

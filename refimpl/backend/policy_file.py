@@ -54,6 +54,8 @@ from refimpl.errors import Misuse
 _TOP_KEYS = ("rule", "limits", "allow_everything")
 _RULE_KEYS = ("name", "action", "guest", "call", "address", "ports", "error", "to")
 _LIMITS = {field.name: field for field in dataclasses.fields(Limits)}
+#: What there is instead is listed so far.
+_MOST_NAMED = 15
 _ERRORS = [number.name for number in ErrorNumber]
 
 
@@ -198,7 +200,10 @@ class _Reader:
 
 def _meant(word: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    some = known if len(known) <= _MOST_NAMED else [*known[:_MOST_NAMED], f"{len(known) - _MOST_NAMED} more"]
+    return f"there are {', '.join(some)}"
 
 
 def _text(value: Any) -> str:

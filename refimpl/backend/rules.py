@@ -166,7 +166,11 @@ def parse_network(network: str) -> Network:
     try:
         return ipaddress.IPv4Network(network)
     except ValueError as error:
-        raise ValueError(f"{network!r} is no IPv4 address, network, 'own' or 'any' ({error})") from None
+        try:
+            meant = f"; did you mean {str(ipaddress.IPv4Network(network, strict=False))!r}?"
+        except ValueError:
+            meant = ""
+        raise ValueError(f"{network!r} is no IPv4 address, network, 'own' or 'any' ({error}){meant}") from None
 
 
 def parse_ports(ports: str) -> range:

@@ -10,6 +10,7 @@ import sys
 import click
 
 from refimpl.cli.options import (
+    check_trace_file,
     json_option,
     parse_policy,
     policy_option,
@@ -57,6 +58,7 @@ def host(
     from refimpl.shm.run_directory import store_path
 
     parse_policy(allow, deny, path=policy_path)  # What is wrong with it is said before anything runs.
+    check_trace_file(trace_file)
     rules = [word for rule in allow for word in ("--allow", rule)] + [
         word for rule in deny for word in ("--deny", rule)
     ]

@@ -110,6 +110,15 @@ def parse_policy(
     return read_policy(path, first=rules, allow_everything=allow_everything)
 
 
+def check_trace_file(path: str | None) -> None:
+    """Raise Misuse for a trace file that cannot be written; one that can, is there afterwards."""
+    if path is not None:
+        try:
+            open(path, "a").close()
+        except OSError as error:
+            raise Misuse(f"--trace-file {path}: {error.strerror}") from None
+
+
 def parse_tcp_port(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
     """Click callback: a TCP port number from 0 to 65535, with an error that says so."""
     if not (value.isascii() and value.isdigit() and int(value) <= 65535):

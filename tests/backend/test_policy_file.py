@@ -95,7 +95,13 @@ def test_rules_of_the_command_line_stand_before_the_files(path: Path) -> None:
         ('[[rule]]\naction = "deny"\n[[rule]]\n', "3: a rule has an action: allow, deny or rewrite"),
         ('[[rule]]\naction = "deney"', "2: action: 'deney' is none; did you mean 'deny'?"),
         ('[[rule]]\naction = "deny"\nadress = "any"', "3: 'adress' is no key of a rule; did you mean 'address'?"),
-        ('[[rule]]\naction = "deny"\naddress = "10.0.0.1/8"', "3: address: '10.0.0.1/8' is no IPv4 address"),
+        (
+            '[[rule]]\naction = "deny"\naddress = "10.0.0.1/8"',
+            "3: address: '10.0.0.1/8' is no IPv4 address, network, 'own' or "
+            "'any' (10.0.0.1/8 has host bits set); did you mean '10.0.0.0/8'?",
+        ),
+        ('[[rule]]\naction = "deny"\naddress = "10.0.0"', "3: address: '10.0.0' is no IPv4 address"),
+        ('[[rule]]\naction = "deny"\nerror = "WHAT"', "3: error: 'WHAT' is none; there are EPERM"),
         ('[[rule]]\naction = "deny"\naddress = 10', "3: address: text in quotes, not 10"),
         ('[[rule]]\naction = "deny"\nports = 99999', "3: ports: '99999' is not within 0-65535"),
         ('[[rule]]\naction = "deny"\nports = "80-"', "3: ports: '80-' is no TCP port number or range"),

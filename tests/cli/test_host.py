@@ -156,6 +156,12 @@ def test_deny_refuses_and_names_its_rule_in_the_trace(directory: str, run) -> No
         host.stop()
 
 
+def test_a_trace_file_that_cannot_be_is_said_before_anything_runs(directory: str, run) -> None:
+    done = run("host", "--run", directory, "--trace-file", "/no/such/file")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"refimpl: --trace-file /no/such/file: No such file or directory\n"
+
+
 def test_a_trace_that_nobody_reads_stops_no_guest(directory: str) -> None:
     host = Host(directory, "--steps")
     try:

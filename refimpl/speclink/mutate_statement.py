@@ -73,7 +73,7 @@ def _removed(node: ast.stmt) -> ast.stmt:
 
 
 def _return(node: ast.Return) -> tuple[ast.stmt, str]:
-    if node.value is None:
+    if node.value is None or (isinstance(node.value, ast.Constant) and node.value.value is None):
         return ast.Pass(), "did not return"
     spoilt = _spoilt(node.value)
     if spoilt is not None:

@@ -43,6 +43,7 @@ def mutate(text: str, line: int) -> tuple[str, str]:
         ("return 'x'", "return 'x?'", "lengthened what is returned"),
         ("return a()", "return", "returned nothing"),
         ("return", "pass", "did not return"),
+        ("return None", "pass", "did not return"),
     ],
 )
 def test_statements_in_functions(statement, becomes, what):

@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from refimpl.conform.backend.guest import Guest
 from refimpl.conform.backend.indexes_page import reset
-from refimpl.conform.probes import Differs, NotObservable, Probes, expect, require
+from refimpl.conform.backend.sockets import Stream
+from refimpl.conform.probes import Differs, Failed, NotObservable, Probes, expect, require
 from refimpl.testing import raw
 
 probe = Probes()
 
 
-@probe("WORKFLOW-3", "WORKFLOW-6", "WORKFLOW-13")
-def a_full_in_is_left_alone(guest: Guest) -> None:
-    """With `in` full nothing is written into it; as it is read the rest follows, and not a byte is lost."""
-    stream = guest.stream()
+def fill(guest: Guest, stream: Stream, halves: int) -> bytes:
+    """Send so many times what ``in`` holds, none of it read; return it."""
     half = stream.near.ring.half_bytes
-    sent = bytes(range(256)) * (half * 3 // 256)
+    sent = bytes(range(256)) * (half * halves // 256)
     for first in range(0, len(sent), half):
         stream.far.send(sent[first : first + half])
         stream.far.await_sent()
     guest.front.await_true(lambda: stream.near.available >= half, "a full in")
-    expect("bytes in a full in", stream.near.available, half)
+    return sent
+
+
+@probe("WORKFLOW-3", "WORKFLOW-6", "WORKFLOW-13")
+def a_full_in_is_left_alone(guest: Guest) -> None:
+    """With `in` full nothing is written into it, however much more there is."""
+    stream = guest.stream()
+    half = stream.near.ring.half_bytes
+    sent = fill(guest, stream, 3)
     guest.is_answered(0)
-    expect("what in holds, unread", stream.near.ring.read("in", 0, half) == sent[:half], True)
-    expect("all that was sent", stream.near.receive(len(sent)) == sent, True)
+    expect("bytes in a full in", stream.near.available, half)
+    require(stream.near.ring.read("in", 0, half) == sent[:half], "what in held was overwritten before it was read")
+
+
+@probe("IDXPAGE-18")
+def what_had_no_room_follows(guest: Guest) -> None:
+    """As a full `in` is read, with an event each time, all that was sent follows, in order."""
+    stream = guest.stream()
+    sent = fill(guest, stream, 4)
+    received = b""
+    with suppress(AssertionError):
+        while len(received) < len(sent):
+            received += stream.near.receive(stream.near.ring.half_bytes)
+    require(sent.startswith(received), "what follows is not what was sent")
+    require(received == sent, f"of {len(sent)} bytes {len(received)} came: an event is not heard any more")
+
+
+@probe("IDXPAGE-13")
+def an_event_for_nothing_is_not_the_last(guest: Guest) -> None:
+    """After an event that found `out` empty, as a frontend sends having read, what is sent next is taken too."""
+    stream = guest.stream()
+    for word in (b"first", b"second", b"third"):
+        stream.near.send(word)
+        try:
+            stream.near.await_sent()
+        except AssertionError:
+            raise Failed(f"after an event that found out empty, {word!r} is not taken from it") from None
+        expect("what is received", stream.far.receive(len(word)), word)
+        guest.front.notify(stream.near.ring.port)
+        guest.count_events(stream.near.ring.port, seconds=0.2)  # Until the backend has looked, and found nothing.
 
 
 @probe("WORKFLOW-8", "NORING-5")

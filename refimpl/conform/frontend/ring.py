@@ -32,10 +32,14 @@ class ServedRing:
         self._in_error = 0
         self._shadow = bytearray(ring.data[: ring.half_bytes])
         self._silent_since: float | None = None
+        #: Whether ``out`` was empty when it was last looked at: then an event is due for what comes.
+        self._found_empty = True
 
     def serve(self, *, was_notified: bool) -> None:
         """Take what is in ``out``, put into ``in`` what fits, and notify of either."""
         moved = self._take(was_notified=was_notified)
+        while moved and self._take(was_notified=True):
+            pass  # A producer need not notify a consumer that is reading: it looks again after each out_cons.
         moved = self._give() or moved
         if moved:
             self._platform.fences.full()
@@ -47,10 +51,13 @@ class ServedRing:
         if available > size:
             self._observed.complain("WORKFLOW-13", f"out_prod is {available} ahead of out_cons in {size} bytes")
             return False
-        if not available or not self._service.wants_more:
-            self._silent_since = None
+        if not available:
+            self._silent_since, self._found_empty = None, True
             return False
-        if not was_notified and not self._has_been_silent():
+        if not self._service.wants_more:
+            self._found_empty = False
+            return False
+        if self._found_empty and not was_notified and not self._has_been_silent():
             return False
         self._silent_since = None
         first = self._out_cons % size
@@ -62,6 +69,7 @@ class ServedRing:
             self._observed.garbled.append(self._service.garbled)
         self._out_cons = page["out_cons"] = self._out_cons + available
         self._out_cons %= 2**32
+        self._platform.fences.full()
         self.seen.bytes_out += available
         self._observed.bytes_out += available
         return True

@@ -43,6 +43,8 @@ class Server:
         self._in_flight: set[int] = set()
         self._unheard_since: float | None = None
         self._is_done = False
+        #: Whether the commands ring makes no sense any more.
+        self._is_broken = False
         self._releases = 0
         self._ports: set[int] = set()
 
@@ -128,8 +130,9 @@ class Server:
     def _round(self) -> None:
         fired = set(self._platform.wait(_LOOK))
         if self._is_heard(fired):
-            for slot in self._take():
-                self._serve_request(slot)
+            while taken := self._take():  # Again, until none came before req_event was seen.
+                for slot in taken:
+                    self._serve_request(slot)
         for port, served in [(served.ring.port, served) for served in self._rings.values()]:
             served.serve(was_notified=port in fired)
         for port in fired:
@@ -138,6 +141,8 @@ class Server:
 
     def _is_heard(self, fired: set[int]) -> bool:
         """Say whether requests are to be taken: an event came, or none did for long, which is a complaint."""
+        if self._is_broken:
+            return False
         if self._back.port in fired:
             self._unheard_since = None
             return True
@@ -159,7 +164,7 @@ class Server:
         in_flight = self._back.req_cons - self._back.commands["rsp_prod"] + ahead
         if ahead > raw.SLOTS or in_flight % 2**32 > raw.SLOTS:
             self.observed.complain("RING-1", f"req_prod is {ahead} ahead: more requests than slots")
-            self._is_done = True
+            self._is_done = self._is_broken = True
             return []
         first = self._back.req_cons
         taken = self._back.take_requests()

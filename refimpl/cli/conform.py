@@ -37,8 +37,8 @@ def conform() -> None:
         refimpl conform driver > driver.py  what to run in that frontend's guest
 
     Each requirement of the document that concerns the end under test comes out as one of four: pass; fail; differs
-    under an erratum, where the document leaves it open and the end chose another reading than refimpl's (`refimpl spec
-    show E-...` has both); or not observable, with the reason.
+    under an erratum, where the document is unclear and the end chose another way than refimpl (`refimpl spec show
+    E-...` has both); or not observable, with the reason.
 
     Exit status: 0 nothing failed, 1 something did, 2 misuse.
     """

@@ -5,7 +5,7 @@ end would do, and ends in one of four ways:
 
     returns                 the requirement is kept, as far as can be seen
     Failed                  it is not (as is any AssertionError: what should have come did not)
-    Differs                 the document leaves it open and the end chose another reading than ours; names the erratum
+    Differs                 an erratum is about it, and the end chose another way than ours; names the erratum
     NotObservable           this time it could not be seen, and why
 
 :mod:`refimpl.conform.backend` has the probes of a backend, :mod:`refimpl.conform.frontend` those of a frontend, one

@@ -24,7 +24,7 @@ class Failed(AssertionError):
 
 
 class Differs(Exception):
-    """The document leaves it open, and the end chose another reading than ours."""
+    """An erratum is about it, and the end chose another way than ours."""
 
     def __init__(self, erratum: str, seen: str) -> None:
         super().__init__(seen)

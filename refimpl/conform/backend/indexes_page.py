@@ -186,7 +186,7 @@ def the_end_is_told_with_data_unread(guest: Guest) -> None:
     except AssertionError:
         if far.error("in"):
             raise
-        complain("an end read together with the last bytes is never told", under="E-FIN-LOSS")
+        complain("an end read together with the last bytes is never told (E-FIN-LOSS)")
 
 
 @probe("IDXPAGE-17")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _CODE_LINE = re.compile(r"(?P<path>[^\s:]+\.py):(?P<line>[0-9]+)")
 _FINDINGS = 1
+_EXISTING = click.Path(path_type=Path, exists=True)
 
 
 @click.group()
@@ -30,12 +31,12 @@ def spec() -> None:
 def _project_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say which project and which recorded runs, and hand the command its project."""
 
-    @click.option("--project", "root", type=click.Path(path_type=Path), help="The project (default: here or above).")
+    @click.option("--project", "root", type=_EXISTING, help="The project (default: here or above).")
     @click.option(
         "--evidence",
         "evidence_files",
         multiple=True,
-        type=click.Path(path_type=Path),
+        type=_EXISTING,
         help="A recorded run (default: those in build/evidence that are up to date). May be given several times.",
     )
     @functools.wraps(command)
@@ -51,10 +52,23 @@ def _project_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_project
 
 
+def _sound_project_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Likewise, of a project whose catalogue can be read, and with it the runs that were asked for."""
+
+    @functools.wraps(command)
+    def with_sound_project(project: Project, **options: Any) -> None:
+        if not project.catalogue.findings and project.has_evidence_of_its_own:
+            _ = project.evidence
+        _print_findings(project)
+        command(project, **options)
+
+    return _project_options(with_sound_project)
+
+
 _document_option = click.option(
     "--document",
     "document_file",
-    type=click.Path(path_type=Path),
+    type=_EXISTING,
     help="A copy of the document (default: Debian's xen-doc, if it is installed).",
 )
 
@@ -77,7 +91,7 @@ def check(project: Project, strict: bool, document_file: Path | None) -> None:
 
 @spec.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-@_project_options
+@_sound_project_options
 def report(project: Project, as_json: bool) -> None:
     """Count requirements by state, section and platform."""
     from refimpl.speclink import report as reporting
@@ -88,7 +102,7 @@ def report(project: Project, as_json: bool) -> None:
 
 @spec.command()
 @click.argument("id")
-@_project_options
+@_sound_project_options
 def show(project: Project, id: str) -> None:
     """Show all about one ID: restatement, place, errata, code, tests, evidence."""
     from refimpl.speclink.show import show as describe
@@ -113,7 +127,7 @@ def _refuse_unknown(project: Project, id: str) -> NoReturn:
 @click.option("--section", default="", help="A heading: what stands there comes first.")
 @click.option("--most", default=10, show_default=True, help="At most so many answers to TEXT.")
 @_document_option
-@_project_options
+@_sound_project_options
 def where(project: Project, place: tuple[str, ...], section: str, most: int, document_file: Path | None) -> None:
     """Say what a line of code is for, or where TEXT is said.
 
@@ -190,8 +204,8 @@ def _copy(file: Path | None) -> list[Heading]:
 
 
 @spec.command()
-@click.argument("path", type=click.Path(path_type=Path), required=False)
-@_project_options
+@click.argument("path", type=_EXISTING, required=False)
+@_sound_project_options
 def source(project: Project, path: Path | None) -> None:
     """Check the pins against the copy of the document at PATH (default: Debian's xen-doc)."""
     from refimpl.speclink import document, pins
@@ -214,7 +228,7 @@ def source(project: Project, path: Path | None) -> None:
 
 @spec.command()
 @click.option("--write", is_flag=True, help="Write spec/coverage.txt.")
-@_project_options
+@_sound_project_options
 def coverage(project: Project, write: bool) -> None:
     """Show, or write, the state of every requirement, one line each."""
     from refimpl.speclink import coverage_file
@@ -239,8 +253,8 @@ def _print_findings(project: Project) -> None:
 
 
 @spec.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_project_options
+@click.argument("files", nargs=-1, required=True, type=_EXISTING)
+@_sound_project_options
 def keep(project: Project, files: tuple[Path, ...]) -> None:
     """Keep recorded runs (FILES) of a platform that not every machine has, in spec/evidence.
 
@@ -263,7 +277,7 @@ def keep(project: Project, files: tuple[Path, ...]) -> None:
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="So many at a time (default: three a processor, since many only wait)."
 )
-@_project_options
+@_sound_project_options
 def mutate(project: Project, changed: bool, ids: tuple[str, ...], jobs: int | None) -> None:
     """Remove or negate each citing statement, and see whether a test that names the requirement fails."""
     from refimpl.speclink import mutants, mutation
@@ -287,7 +301,7 @@ def mutate(project: Project, changed: bool, ids: tuple[str, ...], jobs: int | No
 
 @spec.command()
 @click.option("--write", is_flag=True, help="Write spec/vectors/*.json.")
-@_project_options
+@_sound_project_options
 def vectors(project: Project, write: bool) -> None:
     """Check, or write, the golden bytes for other implementations."""
     from refimpl.speclink import vectors as making
@@ -305,7 +319,7 @@ def vectors(project: Project, write: bool) -> None:
 
 @spec.command()
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-@_project_options
+@_sound_project_options
 def html(project: Project, out: Path) -> None:
     """Write the page: the document's sections, their code and their tests, one file that opens from disk."""
     from refimpl.speclink.evidence import write_whole

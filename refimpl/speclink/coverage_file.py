@@ -38,13 +38,13 @@ class Line(NamedTuple):
 
 
 def render(project: Project) -> str:
-    """Return the file's text as it should be now."""
-    parts = [_HEAD]
-    totals = Counter(project.standings[id].state for id in project.catalogue.requirements)
+    """Return the file's text as it should be now; without a run to decide by, with the states as checked in."""
+    parts, known = [_HEAD], current(project)
+    totals = Counter(known[id].state for id in project.catalogue.requirements)
     counted = ", ".join(f"{totals[state]} {state}" for state in reversed(State) if totals[state])
     parts.append(f"# {len(project.catalogue.requirements)} requirements: {counted}\n")
     for heading, group in _groups(project):
-        parts.append(f"\n[{heading}]\n" + "".join(f"{line}\n" for line in group))
+        parts.append(f"\n[{heading}]\n" + "".join(f"{known[line.id]}\n" for line in group))
     return "".join(parts)
 
 
@@ -150,13 +150,13 @@ def check(project: Project, findings: list[Finding]) -> None:
 
 def _difference(project: Project, old: Line, new: Line) -> str:
     """Say how a line is out of date, empty if it is not."""
-    if project.has_whole_run:
-        if old._replace(number=0) != new:
-            return f"was {old.state} on {old.platforms}, is {new.state} on {new.platforms}"
-        return ""
-    if (old.level, old.files) != (new.level, new.files):
+    if project.has_whole_run and (old.state, old.platforms) != (new.state, new.platforms):
+        return f"was {old.state} on {old.platforms}, is {new.state} on {new.platforms}"
+    if old.level != new.level:
+        return f"was {old.level}, is {new.level}"
+    if old.files != new.files:
         return f"was cited in {old.files}, is cited in {new.files}"
-    return _impossible(project, old)
+    return "" if project.has_whole_run else _impossible(project, old)
 
 
 def _impossible(project: Project, old: Line) -> str:

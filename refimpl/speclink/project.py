@@ -78,6 +78,11 @@ class Project:
         local = sorted((self.root / EVIDENCE_FOLDER).glob(EVIDENCE_FILES))
         return runs + read_all(self.root, local, passed_over)
 
+    @property
+    def has_evidence_of_its_own(self) -> bool:
+        """Whether certain runs were asked for."""
+        return bool(self._evidence_files)
+
     def _read(self, files: Sequence[Path], *, check: bool = True) -> list[Evidence]:
         return read_all(self.root, files, self.findings, check=check)
 
@@ -89,7 +94,7 @@ class Project:
     @property
     def has_states_of_its_own(self) -> bool:
         """Whether the evidence decides the states: a whole run, or runs that were asked for. Else the checked-in do."""
-        return self.has_whole_run or bool(self._evidence_files)
+        return self.has_whole_run or self.has_evidence_of_its_own
 
     @functools.cached_property
     def survivors(self) -> list[Citation]:

@@ -80,6 +80,42 @@ def test_malformed_catalogue_is_one_clear_line(folder):
     assert "spec/errata.toml:2: malformed TOML: Invalid value" in output.splitlines()
 
 
+COMMANDS = [
+    "check",
+    "report",
+    "show CONNECT-1",
+    "where words",
+    "source",
+    "coverage",
+    "coverage --write",
+    "html o",
+    "mutate",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("spec/errata.toml", "[[erratum]]\nid = \n", ":2: malformed TOML: Invalid value"),
+        (
+            "spec/requirements/connect.toml",
+            CONNECT.replace("[document]", CONNECT[CONNECT.index("[[req") : CONNECT.index("[document]")] + "[document]"),
+            ":10: CONNECT-1 is there twice, first at spec/requirements/connect.toml:4",
+        ),
+    ],
+    ids=["malformed", "twice"],
+)
+def test_a_mistake_in_the_catalogue_is_one_clear_line_in_every_command(folder, monkeypatch, command, file, text, says):
+    monkeypatch.chdir(folder)
+    (folder / file).write_text(text)
+    before = sorted(folder.rglob("*"))
+    status, output, error = run(*command.split())
+    assert status == 1
+    assert (output + error).removesuffix("1 finding\n").splitlines() == [file + says]
+    assert sorted(folder.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     "command", ["check", "report", "show CONNECT-1", "where words", "source", "coverage", "vectors"]
 )
@@ -94,6 +130,24 @@ def test_evidence_that_is_none_is_a_finding(folder):
     status, output, _ = run("check", "--project", folder, "--evidence", folder / "x.json")
     assert status == 1
     assert "x.json: is no evidence of a recorded run: KeyError('format')" in output
+
+
+@pytest.mark.parametrize("command", ["report", "show CONNECT-1", "coverage", "html o", "mutate"])
+def test_a_run_that_was_asked_for_and_is_of_other_sources_is_one_clear_line(folder, monkeypatch, command):
+    monkeypatch.chdir(folder)
+    run_of = {"format": 1, "platform": "shm", "commit": "c0ffee", "is_whole": True, "statements": {}, "tests": []}
+    run_of |= {"sources": {"refimpl/connect.py": "0"}, "test_sources": {}}
+    (folder / "x.json").write_text(json.dumps(run_of))
+    says = "x.json: is about commit c0ffee: refimpl/connect.py changed; record again\n"
+    assert run(*command.split(), "--evidence", "x.json") == (1, "", says)
+    assert run(*command.split(), "--evidence", "nothing.json")[0] == 2
+    assert not (folder / "o").exists()
+
+
+def test_coverage_shows_what_is_checked_in_where_no_run_decides(folder):
+    line = "CONNECT-1           must   proved       shm            refimpl/connect.py"
+    (folder / "spec/coverage.txt").write_text(line + "\n")
+    assert line in run("coverage", "--project", folder)[1].splitlines()
 
 
 def test_report_for_people_and_programs(folder):

@@ -96,7 +96,7 @@ def test_part_of_a_run_decides_nothing(tested, run_of):
             "spec/coverage.txt",
             "CONNECT-1           must ",
             "CONNECT-1           may  ",
-            "7: stale: CONNECT-1 was cited",
+            "7: stale: CONNECT-1 was may, is must",
         ),
     ],
 )

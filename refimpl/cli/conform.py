@@ -67,7 +67,7 @@ def _report_options(command: Callable[..., Report]) -> Callable[..., int]:
         **options: Any,
     ) -> int:
         catalogue = _load_catalogue(project)
-        for id in ids:
+        for id in (*ids, *options.get("skip", ())):
             if id not in catalogue.requirements and id not in catalogue.rules:
                 raise Misuse(f"there is no requirement or rule {id}")
         report = command(catalogue=catalogue, ids=ids, say=_say_nothing if quiet else _say, **options)

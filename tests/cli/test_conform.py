@@ -79,6 +79,7 @@ def test_driver_is_printed_and_explains_itself(run, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("backend", "--id", "SOCKET-99"), "there is no requirement or rule SOCKET-99"),
+        (("backend", "--skip", "sec-b-1"), "there is no requirement or rule sec-b-1"),
         (("backend", "--patience", "0"), "--patience is a time in seconds above 0"),
         (("frontend", "--platform", "xen", "--driver", "-"), "--driver is for shm"),
         (("backend", "--project", "/"), "no spec/ with the requirements"),

@@ -120,6 +120,7 @@ def nodes_that_are_no_numbers_are_refused(guest: Guest) -> None:
     """A ring-ref or a port that is anything but a decimal number is not taken."""
     for name in ("ring-ref", "port"):
         for form in (b" %d", b"+%d", b"%d ", b"%dx", b"0x%x", b"%d_0", b"", b"-1", b"9" * 400):
+            guest.begin(4 * guest.patience)
             guest.disconnect()
             guest.start_anew()
             front = guest.front
@@ -158,7 +159,34 @@ def polls_that_make_no_sense_are_answered(guest: Guest) -> None:
     expect("responses, less requests", guest.front.commands["rsp_prod"], SLOTS + 1)
 
 
+@probe("SEC-B-1")
+def a_wild_req_prod_closes_the_device(guest: Guest) -> None:
+    """A req_prod that claims more requests than there are slots is not followed: the backend goes to Closing."""
+    for ahead in (33, 2**31, 2**32 - 1):
+        guest.front.commands["req_prod"] = guest.front.commands["req_prod"] + ahead
+        guest.front.notify()
+        try:
+            guest.front.await_state(CLOSING, CLOSED)
+        except AssertionError:
+            answered = guest.front.commands["rsp_prod"]
+            raise Failed(f"with req_prod {ahead} ahead the backend stays; it answered {answered} requests") from None
+        guest.disconnect()
+        guest.connect()
+
+
 # LAST_STAND: what follows brings Linux 6.1's backend down, or leaves its device unusable.
+
+
+@probe("SEC-B-19")
+def closing_at_any_moment_is_survived(guest: Guest) -> None:
+    """Closing with requests waiting and bytes under way leaves a backend that connects again."""
+    for _ in range(3):
+        stream = guest.stream()
+        stream.near.send(b"x" * stream.near.ring.half_bytes)
+        stream.listener.start_accept()
+        guest.disconnect()
+        guest.connect()
+    guest.stream()
 
 
 @probe("SEC-B-7")
@@ -225,33 +253,6 @@ def an_accepts_grants_are_looked_at_late(guest: Guest) -> None:
     expect("ret of ACCEPT with a ref that is no grant", ret, EFAULT, under="E-MAPFAIL" if ret in ERRORS else None)
     guest.active(listener.port_number)
     listener.accept()
-
-
-@probe("SEC-B-1")
-def a_wild_req_prod_closes_the_device(guest: Guest) -> None:
-    """A req_prod that claims more requests than there are slots is not followed: the backend goes to Closing."""
-    for ahead in (33, 2**31, 2**32 - 1):
-        guest.front.commands["req_prod"] = guest.front.commands["req_prod"] + ahead
-        guest.front.notify()
-        try:
-            guest.front.await_state(CLOSING, CLOSED)
-        except AssertionError:
-            answered = guest.front.commands["rsp_prod"]
-            raise Failed(f"with req_prod {ahead} ahead the backend stays; it answered {answered} requests") from None
-        guest.disconnect()
-        guest.connect()
-
-
-@probe("SEC-B-19")
-def closing_at_any_moment_is_survived(guest: Guest) -> None:
-    """Closing with requests waiting and bytes under way leaves a backend that connects again."""
-    for _ in range(3):
-        stream = guest.stream()
-        stream.near.send(b"x" * stream.near.ring.half_bytes)
-        stream.listener.start_accept()
-        guest.disconnect()
-        guest.connect()
-    guest.stream()
 
 
 @probe("ACCEPT-15")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import backends
 import pytest
 from conformance import FrontendProbing, failed, probe_backend
-from guests import started
+from guests import CommandFailed, started
 
 pytestmark = pytest.mark.timeout(500)
 
@@ -42,3 +42,14 @@ def test_linux_frontend() -> None:
         guest.await_output("xenstore-read device/pvcalls/0/state", "4")
         print(guest.run("python3 /tmp/driver.py --sockets family:19 2>&1", timeout=120))
         assert set(failed(probing.report())) == LINUX_FAILS["frontend"]
+
+
+def test_linux_frontend_does_not_survive_an_unused_socket() -> None:
+    """Why the driver closes no socket that did nothing: release wakes a queue that only bind has made."""
+    with backends.running("refimpl"), started("oopsing", pvcalls=True, memory=MEMORY) as guest:
+        guest.run("python3 -m refimpl conform driver > /tmp/driver.py")
+        guest.run("cd /usr/lib/refimpl-xen; insmod pvcalls_front.ko; insmod pvcalls-sockets.ko")
+        guest.await_output("xenstore-read device/pvcalls/0/state", "4")
+        with pytest.raises(CommandFailed):
+            guest.run("python3 /tmp/driver.py --sockets family:19 unused")
+        assert "pvcalls_front_release" in guest.console

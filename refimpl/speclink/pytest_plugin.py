@@ -159,6 +159,9 @@ class _Recorder:
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self._left_out += len(items)
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._left_out += report.failed
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         output = getattr(node, "workeroutput", {}).get(_OUTPUT, {})
@@ -166,7 +169,9 @@ class _Recorder:
         self._left_out += output.get("left_out", 0)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        was_cut_short = session.shouldfail or session.shouldstop
+        self._left_out += bool(was_cut_short or exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED))
         if self._is_worker:
             output: dict[str, Any] = self._config.workeroutput  # type: ignore[attr-defined]
             output[_OUTPUT] = {"results": self._results, "left_out": self._left_out}

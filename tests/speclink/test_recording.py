@@ -176,6 +176,17 @@ def test_part_of_the_tests_is_said_to_be_one(small, run):
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("cut", ["broken", "-x"])
+def test_run_that_was_cut_short_is_no_whole_one(small, run, workers, cut):
+    if cut == "broken":
+        small.write("tests/test_broken.py", "import nothing_of_this_name\n")
+    status, output = run("-n", workers, "--evidence", "shm.json", *([cut] if cut == "-x" else []))
+    assert status != 0
+    assert "(a part of the tests ran)" in output
+    assert json.loads((small.root / "shm.json").read_text())["is_whole"] is False
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
 def test_unknown_ids_fail_the_collection(small, run, workers):
     small.write("tests/test_it.py", 'import pytest\n@pytest.mark.spec("CONNECT-99")\ndef test_x(): ...\n')
     status, output = run("-n", workers)

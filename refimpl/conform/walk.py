@@ -21,7 +21,7 @@ def run(probe: Probe, subject: object) -> Outcome:
         return Outcome(probe, Verdict.DIFFERS, str(open_to_choice), open_to_choice.erratum)
     except NotObservable as reason:
         return Outcome(probe, Verdict.NOT_OBSERVABLE, str(reason))
-    except (AssertionError, RefimplError, ValueError) as wrong:
+    except (AssertionError, RefimplError, OSError, ValueError) as wrong:
         return Outcome(probe, Verdict.FAIL, str(wrong) or type(wrong).__name__)
     return Outcome(probe, Verdict.PASS)
 

@@ -36,9 +36,13 @@ class HostileBackend(HostilePeer):
         """Wait for the frontend's nodes, map its page, bind its port and go to Connected."""
         self.await_state(INITIALISED)
         ref, port = int(self.other_node("ring-ref") or b"0"), int(self.other_node("port") or b"0")
-        self._mapped = self.platform.map(self.frontend_id, [ref])
-        self.commands = CommandsPage(self._mapped.memory)
         self.port = self.platform.bind(self.frontend_id, port)
+        try:
+            self._mapped = self.platform.map(self.frontend_id, [ref])
+        except BaseException:
+            self.platform.close_port(self.port)
+            raise
+        self.commands = CommandsPage(self._mapped.memory)
         self.set_state(CONNECTED)
 
     def take_requests(self) -> list[RawRequest]:

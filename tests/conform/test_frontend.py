@@ -26,7 +26,7 @@ from refimpl.frontend.data_ring import DataRing
 from refimpl.platform import Platform
 from refimpl.speclink import catalogue
 from refimpl.speclink.project import find
-from refimpl.testing import raw
+from refimpl.testing import HostileFrontend, raw
 from refimpl.xenstore.frontend_nodes import FrontendNodes
 from refimpl.xenstore.state_machine import Action
 
@@ -184,6 +184,38 @@ def test_a_fault_is_found_by_the_probe_of_its_requirement(
     outcomes = outcomes_of(observe(call))
     asked = [probe for probe in PROBES if id in probe.ids and name in probe.name]
     assert [outcomes[probe.name].verdict for probe in asked] == [verdict], [outcomes[p.name] for p in asked]
+
+
+@pytest.mark.parametrize(
+    ("id", "nodes"),
+    [
+        ("FNODE-4", {"ring-ref": 99_999}),
+        ("FNODE-3", {"port": b"none"}),
+        ("FNODE-3", {"port": 4000}),
+        ("XS-1", {"port": b""}),
+    ],
+)
+def test_a_frontend_that_publishes_what_cannot_be_used_has_failed(
+    domains: tuple[Platform, Platform], id: str, nodes: dict[str, bytes | int]
+) -> None:
+    host, guest = domains
+    server = Server(host, guest.domid, print)
+    deadline = time.monotonic() + PATIENCE
+    serving = threading.Thread(target=server.serve, args=(lambda: time.monotonic() > deadline,))
+    serving.start()
+    with HostileFrontend(guest) as frontend:
+        frontend.await_state(2)
+        for name, value in ({"version": b"1", "ring-ref": frontend.ring_ref, "port": frontend.port} | nodes).items():
+            frontend.write_node(name, value)
+        frontend.set_state(3)
+        frontend.await_state(5)
+        frontend.set_state(6)
+        serving.join(PATIENCE)
+    verdicts = {probe.name: run(probe, server.observed) for probe in PROBES}
+    failing = {id for each in verdicts.values() if each.verdict is Verdict.FAIL for id in each.probe.ids}
+    assert failing & {"FNODE-3", "FNODE-4"}
+    assert id in failing or id == "XS-1"
+    assert not failing - {"FNODE-3", "FNODE-4", "FNODE-5", "RING-2"}
 
 
 def test_every_requirement_of_a_frontend_has_a_probe_or_a_reason() -> None:

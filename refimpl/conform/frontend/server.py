@@ -53,10 +53,10 @@ class Server:
     def serve(self, until: Callable[[], bool]) -> None:
         """Serve until the frontend is Closed, or its driver says it is done, or ``until()`` says so."""
         try:
-            if self._await_frontend(until):
-                self._connect()
+            if self._await_frontend(until) and self._connect():
                 while not until() and not self._is_done and self._look_at_state() in (INITIALISED, CONNECTED):
                     self._round()
+            if self.observed.nodes:
                 self._finish()
         finally:
             for served in self._rings.values():
@@ -93,17 +93,19 @@ class Server:
     def _read_nodes(self) -> dict[str, bytes | None]:
         return {name: self._back.other_node(name) for name in NODES}
 
-    def _connect(self) -> None:
-        self.observed.nodes = self._read_nodes()
-        self.observed.states = self.observed.states[-1:] if len(self.observed.states) > 2 else self.observed.states
-        page = self._platform.map(self._back.frontend_id, [int(self.observed.nodes["ring-ref"] or b"0")])
-        words = raw.CommandsPage(page.memory)
-        self.observed.ring_words = {name: words[name] for name in raw.COMMANDS_WORDS}
-        words.release()
-        page.unmap()
-        self._back.connect()
-        self.observed.state_at_connected = self._look_at_state()
+    def _connect(self) -> bool:
+        """Use what the frontend published; return False where it cannot be used."""
+        observed = self.observed
+        observed.nodes = self._read_nodes()
+        try:
+            self._back.connect()
+        except (RefimplError, ValueError, OverflowError) as wrong:
+            observed.complain("FNODE-4", f"what was published cannot be used: {wrong}")
+            return False
+        observed.ring_words = {name: self._back.commands[name] for name in raw.COMMANDS_WORDS}
+        observed.state_at_connected = self._look_at_state()
         self._say("Connected")
+        return True
 
     def _finish(self) -> None:
         """Answer the frontend's Closing, or go to Closing ourselves where it does not (E-BCLOSE)."""
@@ -111,7 +113,7 @@ class Server:
         while self._look_at_state() == CONNECTED and time.monotonic() < patience:
             self._round()
         self.observed.nodes_at_end = self._read_nodes()
-        by_us = self._look_at_state() == CONNECTED
+        by_us = self._look_at_state() in (INITIALISED, CONNECTED)
         for served in self._rings.values():
             served.look_at_end()
             served.close()

@@ -59,13 +59,14 @@ def the_version_is_1(observed: Observed) -> None:
 def port_is_a_number(observed: Observed) -> None:
     """`port` is an unsigned 32-bit number, and could be bound."""
     number_in(observed, "port")
+    observed.check("FNODE-4")
 
 
 @probe("FNODE-4", "FNODE-5", "RING-2")
 def ring_ref_is_one_grant(observed: Observed) -> None:
     """`ring-ref` is an unsigned 32-bit number: the grant of one page, writable."""
     number_in(observed, "ring-ref")
-    require(observed.requests or observed.ring_words, "the page could not be used")
+    observed.check("FNODE-4")
 
 
 @probe("STATE-3")
@@ -75,6 +76,8 @@ def initialised_comes_next_and_last(observed: Observed) -> None:
     before = observed.states[: observed.states.index(INITIALISED)]
     require(CONNECTED not in before[-1:], "it was Connected before it was Initialised")
     words = observed.ring_words
+    if not words:
+        raise NotObservable("its ring could not be looked at")
     expect("rsp_prod of the new ring", words["rsp_prod"], 0)
     expect("req_event and rsp_event of the new ring", (words["req_event"], words["rsp_event"]), (1, 1))
 
@@ -88,6 +91,8 @@ def the_nodes_stay(observed: Observed) -> None:
 @probe("STATE-6")
 def connected_answers_connected(observed: Observed) -> None:
     """The frontend goes to Connected when the backend has, and not before."""
+    if observed.state_at_connected is None:
+        raise NotObservable("what it published could not be used")
     after = observed.states[observed.states.index(INITIALISED) + 1 :]
     require(after[:1] == [CONNECTED], f"after Initialised its states were {after}")
 
@@ -106,7 +111,7 @@ def requests_come_on_the_page_that_was_published(observed: Observed) -> None:
 @probe("STATE-8")
 def the_frontend_starts_a_shutdown(observed: Observed) -> None:
     """A shutdown of the frontend's own goes from Connected to Closing."""
-    if observed.answered_our_closing is not None:
+    if observed.answered_our_closing is not None or CONNECTED not in observed.states:
         raise NotObservable("it did not shut down by itself")
     after = observed.states[observed.states.index(CONNECTED) + 1 :]
     if after[:1] == [CLOSED]:

@@ -26,6 +26,7 @@ from refimpl.errors import PeerViolation
 from refimpl.platform import Platform
 from refimpl.speclink import catalogue
 from refimpl.speclink.project import find
+from refimpl.xenstore import frontend_nodes
 from refimpl.xenstore.backend_nodes import BackendNodes
 
 Fault = Callable[[pytest.MonkeyPatch], None]
@@ -147,6 +148,16 @@ def ending_with(error: int) -> Fault:
     return apply
 
 
+def taking_any_number(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(frontend_nodes, "parse_uint32", lambda requirement, name, value, **_: int(value or b"", 0))
+
+
+def leaving_pad(patch: pytest.MonkeyPatch) -> None:
+    right = BackRing.push_response
+    pad = (0xCCCCCCCC).to_bytes(4, "little")
+    patch.setattr(BackRing, "push_response", lambda self, raw: right(self, raw[:12] + pad + raw[16:]))
+
+
 def follow_no_violation(patch: pytest.MonkeyPatch) -> None:
     right = BackRing._unconsumed
 
@@ -202,6 +213,9 @@ FAULTS: list[Any] = [
         "closing_unbinds",
         lambda patch: patch.setitem(dispatcher._CARRY_OUT, steps.UnbindEventChannel, lambda *_: None),
     ),
+    ("SEC-B-9", Verdict.DIFFERS, "a_bad_grant", answering(lambda q, r: other(r, ret=-5) if r.ret == -14 else r)),
+    ("SEC-B-17", Verdict.FAIL, "no_numbers", taking_any_number),
+    ("SEC-B-5", Verdict.DIFFERS, "nothing_stale", leaving_pad),
     (
         "SEC-B-1",
         Verdict.FAIL,

@@ -21,6 +21,7 @@ import time
 from typing import Any
 
 HOST = "127.0.0.1"
+#: TCP port numbers of the services, as inetd had them where it had such a one.
 REFUSED, TELL, ECHO, DISCARD, GREET, RESET, GENERATE = 1, 4, 7, 9, 13, 15, 19
 LISTENING = 7300
 PATIENCE = 30.0

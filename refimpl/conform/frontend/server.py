@@ -8,9 +8,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from refimpl.conform.frontend.driver import REFUSED
 from refimpl.conform.frontend.observed import Asked, Observed, SeenRing
 from refimpl.conform.frontend.ring import ServedRing, words_of
-from refimpl.conform.frontend.services import REFUSED, Service
+from refimpl.conform.frontend.services import Service
 from refimpl.errors import RefimplError
 from refimpl.platform import Platform
 from refimpl.testing import raw

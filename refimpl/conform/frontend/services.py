@@ -9,19 +9,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-#: Numbers as inetd had them, where it had such a service.
-REFUSED, TELL, ECHO, DISCARD, GREET, RESET, GENERATE = 1, 4, 7, 9, 13, 15, 19
+from refimpl.conform.frontend.driver import DISCARD, ECHO, GENERATE, GREET, RESET, TELL, pattern
+
 GREETING = b"greetings\n"
 GENERATED_BYTES = 300_000
 #: What an incoming connection sends first.
 KNOCK = b"knock"
-
-
-def pattern(first: int, count: int) -> bytes:
-    """Return bytes ``first`` to ``first + count`` of the endless pattern that both sides know."""
-    whole = bytes(number % 251 for number in range(251))
-    start = first % 251
-    return (whole * (count // 251 + 2))[start : start + count]
 
 
 class Service:

@@ -12,17 +12,14 @@ from refimpl.testing.raw import RawRequest
 
 @dataclass
 class Asked:
-    """One request: its slot's free-running index, its bytes, and whether an event came with it where one was due."""
+    """One request: its slot's free-running index, its bytes, and how things stood when it came."""
 
     index: int
     request: RawRequest
-    was_notified: bool
-    #: The req_ids that were in flight, and the data rings that were there, when it came.
+    #: The req_ids that were in flight.
     in_flight: frozenset[int]
-    #: The socket's state by then: "socket", "bound", "listening", "active", or "" for an id that has none.
+    #: What its socket was: "socket", "bound", "listening", "active", or "" for an id that has none.
     socket_was: str
-    #: How many bytes have crossed data rings before it.
-    bytes_before: int
 
     @property
     def cmd(self) -> int:
@@ -64,7 +61,6 @@ class SeenRing:
     bytes_out: int = 0
     #: Whether it could be mapped anew while RELEASE was not answered; None where that was not tried.
     held_until_reply: bool | None = None
-    unsent_at_release: int = 0
 
 
 @dataclass

@@ -127,7 +127,6 @@ class ServedRing:
         ours["out_error"] = errors if self._in_error not in (0, -107) else 0
         self.seen.overwritten = {name: (page[name], value) for name, value in ours.items() if page[name] != value}
         self.seen.in_is_untouched = bytes(self.ring.data[:size]) == bytes(self._shadow)
-        self.seen.unsent_at_release = (page["out_prod"] - self._out_cons) % 2**32
         if self.seen.bytes_in > size or self.seen.bytes_out > size:
             self._observed.wraps += 1
 

@@ -12,7 +12,7 @@ from refimpl.conform.frontend.driver import REFUSED
 from refimpl.conform.frontend.observed import Asked, Observed, SeenRing
 from refimpl.conform.frontend.ring import ServedRing, words_of
 from refimpl.conform.frontend.services import Service
-from refimpl.errors import RefimplError
+from refimpl.errors import PortRefused, RefimplError
 from refimpl.platform import Platform
 from refimpl.testing import raw
 from refimpl.testing.hostile import CLOSED, CLOSING, CONNECTED, INIT_WAIT, INITIALISED, INITIALISING
@@ -46,8 +46,6 @@ class Server:
         self._is_done = False
         #: Whether the commands ring makes no sense any more.
         self._is_broken = False
-        self._releases = 0
-        self._ports: set[int] = set()
 
     # The device.
 
@@ -171,11 +169,9 @@ class Server:
             return []
         first = self._back.req_cons
         taken = self._back.take_requests()
-        observed = self.observed
         for place, request in enumerate(taken):
-            crossed = observed.bytes_in + observed.bytes_out
             was = self._kinds.get(request.id, "")
-            observed.requests.append(Asked(first + place, request, True, frozenset(self._in_flight), was, crossed))
+            self.observed.requests.append(Asked(first + place, request, frozenset(self._in_flight), was))
             self._in_flight.add(request.req_id)
         return taken
 
@@ -258,7 +254,6 @@ class Server:
         served = self._rings.pop(id, None)
         if served is None:
             return
-        self._releases += 1
         served.serve(was_notified=True)
         served.look_at_end()
         with suppress(RefimplError):
@@ -269,18 +264,19 @@ class Server:
 
     def _set_up(self, request: RawRequest, id: int, service: int) -> int:
         """Map what CONNECT or ACCEPT names, and begin to serve it; return ret."""
-        evtchn = request.evtchn
+        of_grants, of_port = ("CONNECT-4", "CONNECT-3") if request.cmd == raw.CONNECT else ("ACCEPT-5", "ACCEPT-4")
         try:
             ring = self._back.map_data_ring(request)
+        except PortRefused as refused:
+            self.observed.complain(of_port, f"evtchn cannot be bound: {refused}")
+            return _EINVAL
         except (RefimplError, ValueError, OverflowError) as wrong:
-            self.observed.complain("CONNECT-4" if request.cmd == raw.CONNECT else "ACCEPT-5", f"the ring: {wrong}")
+            self.observed.complain(of_grants, f"the data ring cannot be mapped: {wrong}")
             return _EFAULT
         self._back.rings.remove(ring)
-        if evtchn in self._ports:
-            self.observed.complain("CONNECT-3" if request.cmd == raw.CONNECT else "ACCEPT-4", "evtchn is in use")
         order = ring.indexes["ring_order"]
         refs = tuple(ring.indexes.refs(1 << order))
-        seen = SeenRing(request.cmd, request.ref, evtchn, order, refs, words_of(ring, WORDS))
+        seen = SeenRing(request.cmd, request.ref, request.evtchn, order, refs, words_of(ring, WORDS))
         self.observed.rings.append(seen)
         self._rings[id] = ServedRing(self._platform, ring, Service(service, self._told), self.observed, seen)
         self._kinds[id] = "active"

@@ -164,7 +164,7 @@ class Connection:
             try:
                 one = len(views) == 1
                 received = self._socket.recv_into(views[0]) if one else self._socket.recvmsg_into(views)[0]
-            except BlockingIOError:
+            except BlockingIOError:  # IDXPAGE-17
                 self._is_readable = False
                 break
             except OSError as error:
@@ -215,7 +215,7 @@ class Connection:
 
     def _publish_in_error(self) -> None:
         self._forget_timer()
-        self._page.in_error = self._in_error  # IDXPAGE-14, IDXPAGE-17, WORKFLOW-15 (E-DRAIN)
+        self._page.in_error = self._in_error  # IDXPAGE-14, WORKFLOW-15 (E-DRAIN)
         self._notify()  # E-ERRNOTIFY
 
     def _forget_timer(self) -> None:

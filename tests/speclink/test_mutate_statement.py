@@ -50,6 +50,12 @@ def test_statements_in_functions(statement, becomes, what):
     assert mutate(f"def f():\n    {statement}\n", 2) == (f"def f():\n    {becomes}", what)
 
 
+def test_exception_caught_where_the_citation_stands_is_caught_no_more():
+    text = "try:\n    a()\nexcept ValueError:  # ID-1\n    pass\n"
+    assert mutate(text, 3) == ("try:\n    a()\nexcept ():\n    pass", "let the exception pass")
+    assert mutate(text, 4)[1] == "removed the statement"
+
+
 @pytest.mark.parametrize(
     ("text", "line", "becomes", "what"),
     [

@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import posix_ipc
 import pytest
@@ -65,32 +66,8 @@ def test_sleep_ends_at_the_deadline(wake_up) -> None:
     assert time.monotonic() >= deadline
 
 
-STEPPING = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <sys/time.h>
-#include <time.h>
-
-/* What a wall clock shows that is set an hour forward and an hour back, again and again. */
-static time_t step(void) { static int turn; return __sync_fetch_and_add(&turn, 1) % 2 ? 3600 : -3600; }
-
-int gettimeofday(struct timeval *restrict now, void *restrict zone) {
-    struct timespec real;
-    int (*get)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
-    get(CLOCK_REALTIME, &real);
-    now->tv_sec = real.tv_sec + step();
-    now->tv_usec = real.tv_nsec / 1000;
-    return 0;
-}
-
-int clock_gettime(clockid_t clock, struct timespec *now) {
-    int (*get)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
-    int result = get(clock, now);
-    if (clock == CLOCK_REALTIME)
-        now->tv_sec += step();
-    return result;
-}
-"""
+#: A C library whose wall clock is set an hour forward and back at each look.
+STEPPING = Path(__file__).parent / "stepping_clock.c"
 
 SLEEPING = """
     import posix_ipc, resource, secrets, threading, time
@@ -115,13 +92,11 @@ SLEEPING = """
 
 
 def test_a_wall_clock_that_is_set_makes_no_sleep_longer_or_shorter(tmp_path) -> None:
-    """With a C library whose wall clock is set an hour forward and back at each look."""
     compiler = shutil.which("gcc")
     if compiler is None:
         pytest.skip("package gcc is not installed")
-    source, library = tmp_path / "stepping.c", tmp_path / "stepping.so"
-    source.write_text(STEPPING)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    library = tmp_path / "stepping.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, STEPPING, "-ldl"], check=True)
     command = [sys.executable, "-c", textwrap.dedent(SLEEPING)]
     done = subprocess.run(
         command, env={**os.environ, "LD_PRELOAD": str(library)}, capture_output=True, text=True, timeout=100

@@ -238,14 +238,6 @@ class Platform(ABC):
     def wake(self) -> None:
         """Make the :meth:`wait` in progress, or else the next one, return at once; from any thread or callback."""
 
-    def look_out(self, seconds: float) -> bool:
-        """Keep a processor busy looking for an event, at most so long; say whether :meth:`wait` has one to return.
-
-        Takes nothing and sleeps never: worth it where a sleep and its wake-up cost more than the wait itself. For the
-        thread that would :meth:`wait`. A platform that cannot look without taking says no at once.
-        """
-        return False
-
     def hold_frontend(self, device_id: int = 0) -> Callable[[], None]:
         """Take this domain's own PV Calls device for this process; return what lets it go.
 

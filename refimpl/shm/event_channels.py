@@ -129,15 +129,6 @@ class EventChannels:
         finally:
             self._waiting = False
 
-    def look_out(self, seconds: float) -> bool:
-        """Look for an event without sleeping, at most so long; say whether there is one, or the wait was ended."""
-        find, limit, give_up_at = self._find, self._port_limit, monotonic() + seconds
-        while find(_PENDING_BYTE, 0, limit) < 0 and not self._woken and not self._stopped:
-            if monotonic() >= give_up_at:
-                return False
-        self._look = True  # The byte is set before its post: a wait for that would sleep.
-        return True
-
     def rearm(self, port: int) -> None:
         """Unmask a port; an event that came meanwhile fires. A port not ours is ignored."""
         with self._lock:

@@ -118,10 +118,6 @@ class ShmPlatform(Platform):
             self._lifetime.refuse()
         return ports
 
-    def look_out(self, seconds: float) -> bool:
-        """See :meth:`Platform.look_out`."""
-        return self._lifetime.lasts() and self._channels.look_out(seconds)
-
     def rearm(self, port: int) -> None:
         """See :meth:`Platform.rearm`."""
         if self._lifetime.lasts():

@@ -107,11 +107,6 @@ class XenPlatform(Platform):
         self._check()
         return self._channels.wait(timeout)
 
-    def look_out(self, seconds: float) -> bool:
-        """See :meth:`Platform.look_out`."""
-        self._check()
-        return self._channels.look_out(seconds)
-
     def rearm(self, port: int) -> None:
         """See :meth:`Platform.rearm`."""
         self._check()

@@ -12,7 +12,6 @@ import errno
 import os
 import select
 import threading
-import time
 from collections.abc import Collection, Sequence
 
 from refimpl.errors import DomainClosed, LimitReached, PermissionRefused, PlatformError, PortRefused
@@ -97,16 +96,6 @@ class EventChannels:
                 for descriptor, _ in ready:
                     fired.update(dict.fromkeys(self._take_events(descriptor)))
         return list(fired)
-
-    def look_out(self, seconds: float) -> bool:
-        """Look for an event without sleeping, at most so long; say whether :meth:`wait` would not sleep."""
-        give_up_at = time.monotonic() + seconds
-        with self._waiting:
-            self._check_open()
-            while not self._epoll.poll(0):
-                if time.monotonic() >= give_up_at:
-                    return False
-        return True
 
     def _take_events(self, descriptor: int) -> Collection[int]:
         try:

@@ -48,20 +48,6 @@ def ports_fire_with_nothing_sent(platform):
         return real(timeout)
 
 
-@fault("event_channels", "looking-out-takes-nothing")
-def looking_out_takes_the_event(platform):
-    @instead_of(platform, "look_out")
-    def look_out(real, seconds):
-        return bool(platform.wait(seconds))
-
-
-@fault("event_channels", "looking-out-takes-nothing")
-def looking_out_sees_what_is_not_there(platform):
-    @instead_of(platform, "look_out")
-    def look_out(real, seconds):
-        return True
-
-
 @fault("event_channels", "fired-port-is-masked-until-rearmed")
 def ports_are_not_masked(platform):
     @instead_of(platform, "wait")

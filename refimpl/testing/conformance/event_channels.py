@@ -35,21 +35,6 @@ def notification_before_the_wait_is_kept(peers: Peers) -> None:
 
 
 @check("event_channels")
-def looking_out_takes_nothing(peers: Peers) -> None:
-    """To look out for events takes none and makes none up: a platform that can't look says there are none."""
-    alpha, beta = peers
-    for sender, receiver in ((alpha, beta), (beta, alpha)):
-        one, other = peers.channel(sender, receiver)
-        peers.settle()
-        demand(not receiver.look_out(0.001), "an event was seen that nobody had sent")
-        for _ in range(20):
-            sender.notify(one)
-            receiver.look_out(0.01)
-            receiver.look_out(0.0)
-            peers.receive(receiver, other)
-
-
-@check("event_channels")
 def idle_channels_are_quiet(peers: Peers) -> None:
     """With nothing sent the events that a bind may cause end, and a poll finds nothing."""
     alpha, beta = peers

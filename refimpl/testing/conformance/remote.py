@@ -259,10 +259,6 @@ class RemotePlatform(Platform):
         patience = threading.TIMEOUT_MAX if timeout is None else PATIENCE + timeout
         return tuple(self.link.ask("call", PLATFORM, "wait", (timeout,), {}, patience=patience))
 
-    def look_out(self, seconds: float) -> bool:
-        """See :meth:`Platform.look_out`."""
-        return bool(self.link.call(PLATFORM, "look_out", seconds))
-
     def rearm(self, port: int) -> None:
         """See :meth:`Platform.rearm`."""
         self.link.call(PLATFORM, "rearm", port)

@@ -144,10 +144,11 @@ def run(small):
     small.write("refimpl/connect.py", CODE)
     small.write("tests/test_it.py", TESTS)
 
-    def run(*arguments: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *arguments]
+    def run(*arguments: str, module: str = "pytest", **variables: str) -> tuple[int, str]:
+        options = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly"] if module == "pytest" else []
+        command = [sys.executable, "-m", module, *options, *arguments]
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "REFIMPL"))}
-        environment = {**kept, "PYTHONPATH": str(small.root)}
+        environment = {**kept, "PYTHONPATH": str(small.root), **variables}
         result = subprocess.run(command, cwd=small.root, env=environment, capture_output=True, text=True, timeout=100)
         return result.returncode, result.stdout + result.stderr
 
@@ -208,3 +209,15 @@ def test_nothing_is_left_behind(small, run, tmp_path_factory, monkeypatch):
     run("-n", "2", "--evidence", "shm.json", "-k", "test_in")
     run("-n", "0", "--evidence", "shm.json", "--no-such-option")
     assert [p.name for p in folder.iterdir() if p.name.startswith("refimpl-")] == []
+
+
+def test_what_was_prepared_beforehand_is_used_as_it_is(small, run, tmp_path):
+    """Made where the project is seen elsewhere: nothing of its sources is read for it, but for the tests' own."""
+    prepared = str(tmp_path / "prepared")
+    elsewhere = run(str(small.root), prepared, str(small.root), module="refimpl.speclink.preparation")
+    assert elsewhere == (0, "")
+    small.replace("refimpl/connect.py", "# CONNECT-1", "# CONNECT-9")
+    run("-n0", "--evidence", "shm.json", REFIMPL_EVIDENCE_PREPARED=prepared)
+    content = json.loads((small.root / "shm.json").read_text())
+    reached = {t["test"].rpartition("::")[2]: [LINES[key] for key in t["ran"]] for t in content["tests"]}
+    assert reached == REACHED

@@ -16,10 +16,12 @@ RESULTS = Path("/exchange/results")
 DOM0_ADDRESS = "10.57.0.1"
 #: Where image/agent.py listens.
 _AGENT_PORT = 5757
+#: MiB of a guest. The image is held twice while it is unpacked, and what is unpacked may fill half of the rest.
+MEMORY = 320
 #: As the harness starts it in dom0.
 PYTEST = Path("/exchange/pytest").read_text().strip()
 RECORD_EVIDENCE = bool(Path("/exchange/evidence").read_text())
-_CONFIGURATION = """
+CONFIGURATION = """
 name = "{name}"
 type = "pv"
 kernel = "/exchange/vmlinux"
@@ -121,17 +123,22 @@ class Guest:
         subprocess.run(["xl", "destroy", self.name], check=False, capture_output=True)
 
 
-def create(name: str, *, memory: int = 256, pvcalls: bool = False, patience: float = 90) -> Guest:
+def create(name: str, *, memory: int = MEMORY, pvcalls: bool = False, patience: float = 90) -> Guest:
     """Start a guest and wait until it can be told what to do.
 
     With ``pvcalls`` a backend has to run already: xl waits for it, 10 s and no longer.
     """
     configuration = Path(f"/tmp/{name}.cfg")
     device = '"backend=0"' if pvcalls else ""
-    configuration.write_text(_CONFIGURATION.format(name=name, memory=memory, pvcalls=device))
+    configuration.write_text(CONFIGURATION.format(name=name, memory=memory, pvcalls=device))
     made = subprocess.run(["xl", "create", "-q", configuration], capture_output=True, text=True)
     if made.returncode:
         raise RuntimeError(f"xl create {name}: {made.stderr}{made.stdout}")
+    return running(name, patience)
+
+
+def running(name: str, patience: float = 90) -> Guest:
+    """Wait until a guest that was created can be told what to do, and return it."""
     guest = Guest(name, int(subprocess.check_output(["xl", "domid", name])))
     deadline = time.monotonic() + patience
     while True:
@@ -142,11 +149,13 @@ def create(name: str, *, memory: int = 256, pvcalls: bool = False, patience: flo
                 raise RuntimeError(f"guest {name} does not answer; its console:\n{guest.console}") from None
             time.sleep(0.1)
         else:
+            if "unpacking failed" in guest.console:
+                raise RuntimeError(f"guest {name} is too small for the image: {MEMORY} MiB")
             return guest
 
 
 @contextlib.contextmanager
-def started(name: str, *, memory: int = 256, pvcalls: bool = False) -> Iterator[Guest]:
+def started(name: str, *, memory: int = MEMORY, pvcalls: bool = False) -> Iterator[Guest]:
     """Start a guest for a block."""
     guest = create(name, memory=memory, pvcalls=pvcalls)
     try:

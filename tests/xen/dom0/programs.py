@@ -63,7 +63,8 @@ class Program:
     def say(self, word: bytes) -> None:
         """Send a word and hear it echoed."""
         self._pipe.sendall(word)
-        assert self._receive(lambda received: len(received) == len(word)) == word.upper()
+        heard = self._receive(lambda received: len(received) == len(word))
+        assert heard == word.upper(), heard + self._pipe.recv(4096)
 
     def wait_for_end(self) -> bytes:
         """Return what the program says until it ends."""
@@ -88,4 +89,7 @@ class Program:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Leave no program behind: it would keep the device."""
         self._pipe.close()
+        if self._guest.is_alive:
+            self._guest.attempt(f"kill -9 {self.process}; while [ -d /proc/{self.process} ]; do usleep 10000; done")

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 import services
 from guests import Guest, started
-from programs import PATIENCE, BackendProcess, Program
+from programs import ECHO, PATIENCE, BackendProcess, Program
 
+from refimpl.errors import DeviceInUse
 from refimpl.toolstack import attach, detach
 from refimpl.xen import XenPlatform
 
@@ -45,6 +46,18 @@ def test_frontend_killed_in_a_living_guest(backend: BackendProcess, guest: Guest
         with Program(guest) as second:
             services.await_connections(1)
             second.say(b"still there")
+
+
+def test_second_process_of_a_guest_is_told_who_has_the_device(backend: BackendProcess, guest: Guest) -> None:
+    with Program(guest) as program:
+        output, status = guest.attempt(f"python3 -m refimpl connect {ECHO}")
+        assert status
+        assert f"process {program.process} holds" in output.decode()
+
+
+def test_second_backend_is_told_who_serves(backend: BackendProcess, guest: Guest, platform: XenPlatform) -> None:
+    with Program(guest), pytest.raises(DeviceInUse, match=f"process {backend.process} holds"):
+        platform.hold_backend()
 
 
 def test_guest_destroyed(backend: BackendProcess, guest: Guest) -> None:

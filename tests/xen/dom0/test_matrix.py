@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Iterator
 
 import backends
@@ -11,6 +12,8 @@ import pytest
 import services
 from guests import Guest, started
 
+#: The harness gives this a boot of its own: Linux's driver takes the devices of whatever guests there are.
+OWN_BOOT = True
 pytestmark = pytest.mark.timeout(400)
 #: The tests of what programs see.
 PROGRAMS = "guest/test_sockets.py guest/test_streams.py guest/test_listeners.py"
@@ -82,3 +85,15 @@ def test_linux_in_front_does_not_come_back(served: tuple[Guest, str]) -> None:
         guest.run(f"kill -9 {caller}; sleep 1")
         assert guest.run(f"cut -d' ' -f3 /proc/{caller}/stat").strip() == "D"
         assert guest.run("xenstore-read device/pvcalls/0/state").strip() == "6"
+
+
+def test_linuxs_driver_is_not_fought_with(served: tuple[Guest, str]) -> None:
+    """Where one is loaded its end is the kernel's, and refimpl says how to be rid of it."""
+    guest, name = served
+    if name == "refimpl":
+        printed = guest.attempt("python3 -m refimpl connect 127.0.0.1 7001")[0].decode()
+        assert "module_blacklist=pvcalls_front" in printed
+    else:
+        backend = subprocess.run(["python3", "-m", "refimpl", "backend"], capture_output=True, text=True, timeout=60)
+        assert backend.returncode
+        assert "sudo rmmod pvcalls_back" in backend.stderr

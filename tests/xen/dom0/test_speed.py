@@ -81,7 +81,7 @@ def measure(guest: Guest, front: str, backend: int | None) -> Iterator[dict[str,
                 }
 
 
-def test_speed() -> None:
+def test_speed(capsys: pytest.CaptureFixture[str]) -> None:
     seen: dict[tuple[str, str, str], list[dict[str, float | str]]] = defaultdict(list)
     peers = subprocess.Popen(["python3", Path(__file__).with_name("speed_peers.py")])
     try:
@@ -100,11 +100,16 @@ def test_speed() -> None:
         peers.wait()
         rows = [{"front": f, "back": b, "case": c, "runs": runs} for (f, b, c), runs in seen.items()]
         (RESULTS / "speed.json").write_text(json.dumps(rows, indent=1))
-        for (front, back, case), runs in seen.items():
-            values = sorted(float(run["value"]) for run in runs)
-            shares = {k: statistics.median(float(r[k]) / float(r["seconds"]) for r in runs) for k in list(runs[0])[3:]}
-            told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-            print(
-                f"{front:9} on {back:11} {case:7} {statistics.median(values):8.1f} {UNITS[case]:5} "
-                f"({values[0]:.1f}-{values[-1]:.1f}); {told}"
-            )
+        with capsys.disabled():
+            print()
+            for (front, back, case), runs in seen.items():
+                print(in_words(front, back, case, runs))
+
+
+def in_words(front: str, back: str, case: str, runs: list[dict[str, float | str]]) -> str:
+    """Say in a line what was seen: median and range, and each one's share of a processor meanwhile."""
+    values = sorted(float(run["value"]) for run in runs)
+    shares = {k: statistics.median(float(r[k]) / float(r["seconds"]) for r in runs) for k in list(runs[0])[3:]}
+    told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    spread = f"{statistics.median(values):8.1f} {UNITS[case]:5} ({values[0]:.1f}-{values[-1]:.1f})"
+    return f"{front:9} on {back:11} {case:7} {spread}; {told}"

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 FRONT = sys.argv[1]
@@ -26,52 +27,54 @@ ROUND_TRIPS = 200
 CONNECTIONS = 30
 
 
-def out(connect: Callable[..., Any]) -> Callable[[], None]:
-    """Send 16 MiB and hear that they arrived."""
-    connection, piece = connect(SINK), bytes(PIECE)
+class Watch:
+    """How long a block took, and how much processor time this process had in it."""
 
-    def run() -> None:
+    def __enter__(self) -> "Watch":
+        self._times, self._start = os.times(), time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        seconds, times = time.monotonic() - self._start, os.times()
+        self.told = f"{seconds} {times.user - self._times.user} {times.system - self._times.system}"
+
+
+def out(connect: Callable[..., Any]) -> Watch:
+    """Send 16 MiB and hear that they arrived."""
+    piece = bytes(PIECE)
+    with closing(connect(SINK)) as connection, Watch() as watch:
         connection.sendall(BULK.to_bytes(8, "big"))
         for _ in range(BULK // PIECE):
             connection.sendall(piece)
         assert receive(connection, 1)
+    return watch
 
-    return run
 
-
-def take(connect: Callable[..., Any]) -> Callable[[], None]:
+def take(connect: Callable[..., Any]) -> Watch:
     """Receive 16 MiB."""
-    connection, buffer = connect(SOURCE), bytearray(PIECE)
-
-    def run() -> None:
+    buffer, left = bytearray(PIECE), BULK
+    with closing(connect(SOURCE)) as connection, Watch() as watch:
         connection.sendall(BULK.to_bytes(8, "big"))
-        left = BULK
         while left:
             left -= connection.recv_into(buffer)
+    return watch
 
-    return run
 
-
-def ping(connect: Callable[..., Any]) -> Callable[[], None]:
+def ping(connect: Callable[..., Any]) -> Watch:
     """Send a byte and receive it, again and again."""
-    connection = connect(MIRROR)
-
-    def run() -> None:
+    with closing(connect(MIRROR)) as connection, Watch() as watch:
         for _ in range(ROUND_TRIPS):
             connection.sendall(b"!")
             assert connection.recv(1)
+    return watch
 
-    return run
 
-
-def open_and_close(connect: Callable[..., Any]) -> Callable[[], None]:
+def open_and_close(connect: Callable[..., Any]) -> Watch:
     """Connect and close, again and again."""
-
-    def run() -> None:
+    with Watch() as watch:
         for _ in range(CONNECTIONS):
             connect(MIRROR).close()
-
-    return run
+    return watch
 
 
 CASES = {"out": out, "in": take, "ping": ping, "connect": open_and_close}
@@ -88,12 +91,8 @@ def main() -> None:
         connect = LinuxSockets().connect
     for line in sys.stdin:
         faulthandler.dump_traceback_later(100, exit=True)
-        run = CASES[line.strip()](connect)
-        before, start = os.times(), time.monotonic()
-        run()
+        print(CASES[line.strip()](connect).told, flush=True)
         faulthandler.cancel_dump_traceback_later()
-        took, after = time.monotonic() - start, os.times()
-        print(took, after.user - before.user, after.system - before.system, flush=True)
     if FRONT == "refimpl":
         frontend.close()
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from conftest import FRONT
 from faults import STALL, WAKE_LOST, WRONG_QUEUE
 from sockets import DOM0, FIRST_PORT, PATIENCE, Sockets, called_back, receive
 
@@ -108,7 +109,7 @@ def test_poll_after_an_accept_that_did_not_wait(sockets: Sockets) -> None:
 @pytest.mark.fault_of("front:linux", reason=WAKE_LOST, always=False)
 def test_poll_tells_each_time_of_a_connection_that_is_there(sockets: Sockets) -> None:
     with closing(sockets.listen(("127.0.0.1", FIRST_PORT + 9))) as listener:
-        for _ in range(20):
+        for _ in range(20 if FRONT == "refimpl" else 100):  # Seen 3 times in about 40 accepts.
             with closing(sockets.connect(("127.0.0.1", FIRST_PORT + 9))):
                 was_readable = sockets.is_readable(listener, 2)
                 sockets.accept(listener).close()

@@ -10,13 +10,13 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from conftest import BACK
+from conftest import BACK, FRONT
 from faults import END_LOST, OUTPUT_DROPPED, RESET_UNTOLD, STALL
 from sockets import COLLECT, ECHO, HALF_CLOSE, HASH, REPORT, RESET, SOURCE, Sockets, receive
 
 #: Half of a ring of order 4: Linux's always, and what our frontend asks for here.
 HALF = 32768
-BULK = 64 << 20 if BACK == "refimpl" else 4 << 20
+BULK = 64 << 20 if FRONT == BACK == "refimpl" else 4 << 20
 
 
 @pytest.mark.spec("WORKFLOW-9", "WORKFLOW-10", "WORKFLOW-11", "WORKFLOW-14")

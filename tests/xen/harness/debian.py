@@ -7,6 +7,7 @@ are whatever Debian has now; apt on this machine says which release that is.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -76,6 +77,8 @@ class Debian:
         new.rename(self.root)
 
     def _download(self) -> list[Path]:
+        if platform.machine() != "x86_64":
+            raise Unavailable(f"the packages are of x86-64, and this is {platform.machine()}")
         if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
             raise Unavailable("QEMU and Xen come as Debian packages, and this machine has no apt-get")
         archives = self._apt / "cache/archives"

@@ -14,7 +14,7 @@ from image import Image, run_unpacked
 
 #: What Xen 4.17 and a PV dom0 boot on under emulation: newer models have SMAP, under which dom0 dies at once.
 _PROCESSOR = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt"
-_MEMORY = "2304"
+_MEMORY = "2432"
 _DOM0_MEMORY = "1152M"
 
 

@@ -125,7 +125,8 @@ class Guest:
         """Send the request that ``make(req_id, ...)`` makes, and wait for its response; req_id and cmd must be its."""
         req_id = self.number()
         slot = make(req_id, *arguments, **more)
-        answer = self.front.call(slot)
+        self.front.push(slot)
+        answer = self.answer(req_id)
         expect("the response's cmd", answer.cmd, raw.RawRequest(slot).cmd)
         return answer
 
@@ -136,8 +137,13 @@ class Guest:
         return req_id
 
     def answer(self, req_id: int) -> raw.RawResponse:
-        """Wait for the response to a request."""
-        return self.front.await_response(req_id)
+        """Wait for the response to a request. Raises Failed where it does not come."""
+        try:
+            return self.front.await_response(req_id)
+        except AssertionError as lost:
+            if self.front.commands["rsp_prod"] - self.front.rsp_cons > raw.SLOTS:
+                raise
+            raise Failed("a request is not answered in time") from lost
 
     def is_answered(self, req_id: int) -> bool:
         """Say whether the response to a request comes while another request is asked and answered."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from refimpl.conform.backend.guest import Guest
 from refimpl.conform.backend.indexes_page import reset
 from refimpl.conform.backend.sockets import Stream
-from refimpl.conform.probes import Differs, Failed, NotObservable, Probes, expect, require
+from refimpl.conform.probes import Failed, NotObservable, Probes, expect, require
 from refimpl.testing import raw
 
 probe = Probes()
@@ -110,7 +110,7 @@ def nothing_is_taken_after_out_error(guest: Guest) -> None:
     events = guest.count_events(near.ring.port, seconds=0.3)
     expect("out_cons after out_error", near.page["out_cons"], taken)
     require(near.error("out") == error, f"out_error was {error} and is {near.error('out')}", under="E-OUTERR")
-    require(events < 10, f"{events} events came in 0.3 s: the error is met again and again", under="E-OUTERR")
+    require(events < 10, "events come without end: the error is met again and again", under="E-OUTERR")
 
 
 @probe("WORKFLOW-12")
@@ -128,13 +128,9 @@ def a_consumer_notifies_always(guest: Guest) -> None:
     stream = guest.stream()
     guest.quiet()
     stream.near.send(b"a few")
-    stream.far.receive(5)
+    events = guest.count_events(stream.near.ring.port, seconds=0.3)
     stream.near.await_sent()
-    for port in guest.platform.wait(0.2):
-        guest.platform.rearm(port)
-        if port == stream.near.ring.port:
-            return
-    raise Differs("E-CONSNOTIFY", "none comes where the ring had not been full")
+    require(events, "none comes where the ring had not been full", under="E-CONSNOTIFY")
 
 
 @probe("WORKFLOW-15")

@@ -141,7 +141,7 @@ class Guest:
         try:
             return self.front.await_response(req_id)
         except AssertionError as lost:
-            if self.front.commands["rsp_prod"] - self.front.rsp_cons > raw.SLOTS:
+            if (self.front.commands["rsp_prod"] - self.front.rsp_cons) % 2**32 > raw.SLOTS:
                 raise
             raise Failed("a request is not answered in time") from lost
 

@@ -72,7 +72,7 @@ STEP_NAMES = frozenset(step.__name__ for step in steps.Step.__args__)
 class DiesAt(Observer):
     """Kills a process, its own if not told otherwise, when a step of a command is about to be carried out.
 
-    Or sends it another signal: SIGSTOP.
+    Or sends it another signal, SIGSTOP. Once: then ``pid`` is 0, nobody's, until it is set again.
     """
 
     def __init__(self, command: str, step: str, pid: int | None = None, number: int = signal.SIGKILL) -> None:
@@ -82,8 +82,32 @@ class DiesAt(Observer):
 
     def step_begun(self, guest: int, request: Any, step: steps.Step) -> None:
         """See :meth:`Observer.step_begun`."""
-        if (expanding.command_name(request.cmd), type(step).__name__) == self._where:
-            os.kill(os.getpid() if self.pid is None else self.pid, self._number)
+        if self.pid != 0 and (expanding.command_name(request.cmd), type(step).__name__) == self._where:
+            pid, self.pid = self.pid, 0
+            os.kill(os.getpid() if pid is None else pid, self._number)
+
+
+class CrowdsAt(Observer):
+    """Leaves its process no descriptor from a step of a guest's command on until the response."""
+
+    def __init__(self, guest: int, command: str, step: str) -> None:
+        self._where = (guest, command, step)
+        self._former: tuple[int, int] | None = None
+
+    def step_begun(self, guest: int, request: Any, step: steps.Step) -> None:
+        """See :meth:`Observer.step_begun`."""
+        where = (guest, expanding.command_name(request.cmd), type(step).__name__)
+        if where == self._where and self._former is None:
+            self._former = resource.getrlimit(resource.RLIMIT_NOFILE)
+            lowest_free = os.dup(0)
+            os.close(lowest_free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, self._former[1]))
+
+    def response_put(self, guest: int, request: Any, ret: int, reason: str) -> None:
+        """See :meth:`Observer.response_put`."""
+        if self._former is not None and guest == self._where[0]:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._former)
+            self._former = None
 
 
 class End:
@@ -246,21 +270,22 @@ def guest(line: Line, run: str, address: tuple[str, int]) -> None:
         line("done")
 
 
-def use_every_command(frontend: Frontend, address: tuple[str, int]) -> None:
-    """Connect to an echo server and exchange bytes; listen, be polled, accept, and the same again."""
-    with frontend.create_connection(address) as connection:
+def use_every_command(frontend: Frontend, address: tuple[str, int], patience: float = PATIENCE) -> None:
+    """Connect to an echo server and exchange bytes; listen, be polled, accept, and the same again. Raises OSError."""
+    with frontend.create_connection(address, timeout=patience) as connection:
         _exchange(connection, connection)
     with socket.socket() as client, frontend.socket() as listener:
         client.settimeout(PATIENCE)
+        listener.settimeout(patience)
         where = ("127.0.0.1", _free_port_number())
         listener.bind(where)
         listener.listen()
         wait_readable([listener], 0)  # Asks by POLL; nobody has come yet.
         client.connect(where)
-        if not wait_readable([listener], PATIENCE):
-            raise AssertionError("a connection that nobody hears of")
+        if not wait_readable([listener], patience):
+            raise TimeoutError("a connection that nobody hears of")
         with listener.accept()[0] as accepted:
-            accepted.settimeout(PATIENCE)
+            accepted.settimeout(patience)
             _exchange(client, accepted, echoed=False)
 
 

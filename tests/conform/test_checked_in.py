@@ -53,6 +53,14 @@ def test_table_beside_it_says_the_same(path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("page", ["README.md", "spec/conformance/README.md"])
+@pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.stem)
+def test_pages_say_the_same_sums(path: Path, page: str) -> None:
+    counts = read_report(path.read_text())["counts"]
+    (row,) = re.findall(rf"^\| `{re.escape(path.stem)}` \| (.*) \|$", (PROJECT / page).read_text(), re.MULTILINE)
+    assert row.split(" | ")[1:] == [str(counts[name]) for name in ("pass", "fail", "differs", "not observable")]
+
+
 @pytest.mark.parametrize("path", [p for p in REPORTS if p.stem.startswith("refimpl")], ids=lambda path: path.stem)
 def test_refimpl_fails_nothing(path: Path) -> None:
     assert read_report(path.read_text())["counts"]["fail"] == 0

@@ -9,6 +9,7 @@ import contextlib
 import json
 import statistics
 import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,7 +23,8 @@ from programs import BackendProcess, Conversation
 #: Only when asked for: it takes minutes, and says nothing that could fail.
 ONLY_BY_NAME = True
 pytestmark = pytest.mark.timeout(1200)
-ROUNDS = 3
+#: So many rounds, but none begun after so many seconds.
+ROUNDS, LONGEST_SECONDS = 3, 240
 REPEATS = 2
 MEBIBYTES, ROUND_TRIPS, CONNECTIONS = 16, 200, 30
 UNITS = {"out": "MiB/s", "in": "MiB/s", "ping": "us", "connect": "1/s"}
@@ -85,7 +87,10 @@ def test_speed(capsys: pytest.CaptureFixture[str]) -> None:
     seen: dict[tuple[str, str, str], list[dict[str, float | str]]] = defaultdict(list)
     peers = subprocess.Popen(["python3", Path(__file__).with_name("speed_peers.py")])
     try:
+        start = time.monotonic()
         for turn in range(ROUNDS):
+            if time.monotonic() - start > LONGEST_SECONDS:
+                break
             for back in ("linux-fixed", "refimpl"):
                 with serving(back) as backend, started(f"speed{turn}-{back}", pvcalls=True) as guest:
                     for front in ("refimpl 4", "refimpl 9") if back == "refimpl" else ("refimpl 4",):

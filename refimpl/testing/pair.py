@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
@@ -100,16 +99,10 @@ class Pair:
 @contextmanager
 def shm_run() -> Iterator[str]:
     """Host a run of the shm platform in a thread; give the run directory, to join it from here or elsewhere."""
-    from refimpl.shm import Host
+    from refimpl.testing.running_host import running_host
 
-    with tempfile.TemporaryDirectory(prefix="refimpl-") as folder, Host(f"{folder}/run") as host:
-        thread = threading.Thread(target=host.run, name="host")
-        thread.start()
-        try:
-            yield f"{folder}/run"
-        finally:
-            host.stop()
-            thread.join()
+    with tempfile.TemporaryDirectory(prefix="refimpl-") as folder, running_host(f"{folder}/run"):
+        yield f"{folder}/run"
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import itertools
 import shutil
 import socket
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ import pytest
 from refimpl.backend import Backend, Limits, Policy, Settings
 from refimpl.backend.observer import Observer
 from refimpl.platform import Platform
-from refimpl.shm import Host, ShmPlatform
+from refimpl.shm import ShmPlatform
 from refimpl.testing import DataRing, HostileFrontend, raw
+from refimpl.testing.running_host import running_host
 from refimpl.toolstack import attach, introduce_domain_nodes
 
 PATIENCE = 30.0
@@ -123,11 +123,7 @@ class Machine:
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         self._run = str(folder / "run")
         self._stack = stack
-        self.host = stack.enter_context(Host(self._run))
-        thread = threading.Thread(target=self.host.run)
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(self.host.stop)
+        self.host = stack.enter_context(running_host(self._run))
         self.platform = stack.enter_context(ShmPlatform.join(self._run, domid=0, arena_pages=1024))
         self.store = self.platform.store
         self.backend: Backend | None = None

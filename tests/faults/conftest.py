@@ -16,34 +16,13 @@ from typing import Any
 import pytest
 
 from refimpl.frontend import Frontend
-from refimpl.shm import Host, ShmPlatform
+from refimpl.shm import ShmPlatform
 from refimpl.store.client import StoreClient
+from refimpl.testing.doing import Doing
+from refimpl.testing.running_host import running_host
 from refimpl.toolstack import attach, introduce_domain_nodes
 
 PATIENCE = 30.0
-
-
-class Doing:
-    """A call in a thread of its own, whose end can be waited for and whose error is not lost."""
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> None:
-        self._outcome: tuple[Any, BaseException | None] = (None, None)
-        self._thread = threading.Thread(target=self._run, args=(function, arguments, more), daemon=True)
-        self._thread.start()
-
-    def _run(self, function: Callable[..., Any], arguments: Any, more: Any) -> None:
-        try:
-            self._outcome = function(*arguments, **more), None
-        except BaseException as error:
-            self._outcome = None, error
-
-    def result(self) -> Any:
-        self._thread.join(2 * PATIENCE)
-        assert not self._thread.is_alive(), "it hangs"
-        value, error = self._outcome
-        if error is not None:
-            raise error
-        return value
 
 
 class Run:
@@ -52,11 +31,7 @@ class Run:
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         self.directory = str(folder / "run")
         self._stack = stack
-        host = stack.enter_context(Host(self.directory))
-        thread = threading.Thread(target=host.run)
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(host.stop)
+        host = stack.enter_context(running_host(self.directory))
         self.store = stack.enter_context(contextlib.closing(StoreClient.connect(host.store_path)))
 
     def join(self, domid: int | None = None) -> ShmPlatform:

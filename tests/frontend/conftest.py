@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,41 +14,15 @@ import pytest
 
 from refimpl.errors import StoreError
 from refimpl.frontend import Frontend, Socket
-from refimpl.shm import Host, ShmPlatform
+from refimpl.shm import ShmPlatform
 from refimpl.testing import DataRing, HostileBackend, raw
+from refimpl.testing.doing import Doing
 from refimpl.testing.hostile import CLOSING
+from refimpl.testing.running_host import running_host
 from refimpl.toolstack import attach, introduce_domain_nodes
 
 PATIENCE = 30.0
 ADDRESS = ("192.0.2.1", 80)
-
-
-class Doing:
-    """A call in a thread of its own, whose end can be waited for and whose error is not lost."""
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> None:
-        self._outcome: tuple[Any, BaseException | None] = (None, None)
-        self._thread = threading.Thread(target=self._run, args=(function, arguments, more), daemon=True)
-        self._thread.start()
-
-    def _run(self, function: Callable[..., Any], arguments: Any, more: Any) -> None:
-        try:
-            self._outcome = function(*arguments, **more), None
-        except BaseException as error:
-            self._outcome = None, error
-
-    @property
-    def is_done(self) -> bool:
-        return not self._thread.is_alive()
-
-    def result(self) -> Any:
-        """Wait for the end; return what was returned, raise what was raised."""
-        self._thread.join(PATIENCE)
-        assert self.is_done, "it hangs"
-        value, error = self._outcome
-        if error is not None:
-            raise error
-        return value
 
 
 class Machine:
@@ -58,12 +31,8 @@ class Machine:
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         self.run = run = str(folder / "run")
         self._stack = stack
-        host = stack.enter_context(Host(run))
-        thread = threading.Thread(target=host.run)
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(host.stop)
-        self.host, self.host_thread = host, thread
+        self.hosting = stack.enter_context(contextlib.ExitStack())
+        self.hosting.enter_context(running_host(run))
         self.zero = stack.enter_context(ShmPlatform.join(run, domid=0, arena_pages=1024))
         self.guest = self.join()
         attach(self.zero.store, self.guest.domid)

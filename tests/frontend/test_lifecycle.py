@@ -313,9 +313,7 @@ def test_a_removed_device_stays_removed(pair, do):
 def test_a_lost_store_is_the_end_of_the_device(pair):
     ended = threading.Event()
     pair.machine.guest.store.on_lost(ended.set)
-    pair.machine.host.stop()
-    pair.machine.host_thread.join()
-    pair.machine.host.close()
+    pair.machine.hosting.close()
     assert ended.wait(30)
     pair.until(lambda: not pair.frontend.is_open)
     with pytest.raises(DeviceGone):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,7 +12,8 @@ from refimpl.backend.backend import Backend
 from refimpl.errors import DeviceGone
 from refimpl.frontend.frontend import Frontend
 from refimpl.platform import Platform
-from refimpl.shm import Host, ShmPlatform
+from refimpl.shm import ShmPlatform
+from refimpl.testing.pair import shm_run
 from refimpl.toolstack import Change, Device, Toolstack, attach, detach, devices, introduce_domain_nodes
 from refimpl.xenstore.state_machine import XenbusState
 
@@ -24,14 +24,8 @@ PATIENCE = 60.0
 @pytest.fixture
 def run() -> Iterator[str]:
     """A run of the shm platform."""
-    with tempfile.TemporaryDirectory(prefix="refimpl-") as folder, Host(f"{folder}/run") as host:
-        thread = threading.Thread(target=host.run)
-        thread.start()
-        try:
-            yield f"{folder}/run"
-        finally:
-            host.stop()
-            thread.join(PATIENCE)
+    with shm_run() as directory:
+        yield directory
 
 
 @pytest.fixture

@@ -84,7 +84,10 @@ class DiesAt(Observer):
         """See :meth:`Observer.step_begun`."""
         if self.pid != 0 and (expanding.command_name(request.cmd), type(step).__name__) == self._where:
             pid, self.pid = self.pid, 0
-            os.kill(os.getpid() if pid is None else pid, self._number)
+            if pid is None:
+                signal.pthread_kill(threading.get_ident(), self._number)  # Else this thread may get away for a while.
+            else:
+                os.kill(pid, self._number)
 
 
 class CrowdsAt(Observer):

@@ -97,6 +97,16 @@ def test_only_what_is_asked_for_is_tried(mutable):
     assert [c.id for c in mutation.candidates(small.loaded(run), ["CONNECT-2"])] == ["CONNECT-2"]
 
 
+def test_a_test_that_ran_on_another_platform_is_not_asked(small, run_of):
+    run = run_of(
+        run_of.test("test_here", ["refimpl/connect.py:1"], spec=("CONNECT-2",)),
+        run_of.test("test_there", ["refimpl/connect.py:1"], platform="xen", spec=("CONNECT-2",)),
+        run_of.test("test_there", ["refimpl/connect.py:10"], platform="xen", spec=("CONNECT-1",)),
+    )
+    (citation,) = mutation.candidates(small.loaded(run))
+    assert mutation._proving(small.loaded(run), citation) == ["tests/test_x.py::test_here"]
+
+
 def test_what_no_test_proves_is_not_tried(mutable):
     small, _ = mutable
     assert mutation.candidates(small.loaded()) == []

@@ -24,7 +24,7 @@ from programs import BackendProcess, Conversation
 ONLY_BY_NAME = True
 pytestmark = pytest.mark.timeout(1200)
 #: So many rounds, but none begun after so many seconds.
-ROUNDS, LONGEST_SECONDS = 3, 240
+ROUNDS, LONGEST_SECONDS = 3, 150
 REPEATS = 2
 MEBIBYTES, ROUND_TRIPS, CONNECTIONS = 16, 200, 30
 UNITS = {"out": "MiB/s", "in": "MiB/s", "ping": "us", "connect": "1/s"}

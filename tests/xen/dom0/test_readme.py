@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
@@ -89,9 +90,18 @@ def type_in(who: str, command: str, directory: Path, guest: Guest | None) -> str
     if who == "guest":
         assert guest is not None
         return guest.attempt(f"exec 2>&1; {command}")[0].decode()
-    run = subprocess.run(
-        command, shell=True, cwd=directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    terminal, keyboard = os.pipe()  # On which nobody types, and which does not end.
+    with open(terminal) as standard_input, open(keyboard, "w"):
+        run = subprocess.run(
+            command,
+            shell=True,
+            cwd=directory,
+            stdin=standard_input,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        )
     return run.stdout
 
 

@@ -173,7 +173,7 @@ class EventLoop:
         """Work round after round, until nothing was found for a while."""
         self._run_round()
         if not self._look_out.pays():
-            while self._soon or self._found:
+            while (self._soon or self._found) and not self._stopping:
                 self._look()
             return
         paid, give_up_at = False, time.monotonic() + LOOK_OUT_SECONDS

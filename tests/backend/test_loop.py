@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from refimpl.backend.loop import SOCKET_EVENTS, EventLoop
+from refimpl.look_out import LookOut
 
 
 @pytest.fixture
@@ -214,6 +215,22 @@ def test_a_turn_that_starts_a_timer_wakes_the_loop(loop: EventLoop) -> None:
     loop.take_turn(lambda: loop.call_soon(lambda: loop.call_later(0.001, loop.stop)), nothing)
     thread.join(30)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("looks_out", [True, False])
+def test_work_without_end_does_not_keep_the_loop_from_ending(loop: EventLoop, monkeypatch, looks_out: bool) -> None:
+    monkeypatch.setattr(LookOut, "pays", lambda _: looks_out)
+    rounds: list[None] = []
+
+    def go_on() -> None:
+        loop.call_soon(go_on)
+        rounds.append(None)
+        if len(rounds) == 10:
+            loop.stop()
+
+    loop.call_soon(go_on)
+    loop.run()
+    assert len(rounds) == 10
 
 
 def test_the_loop_hears_of_its_end_while_another_thread_answers_the_doorbell(loop: EventLoop) -> None:

@@ -67,7 +67,7 @@ def test_a_backend_that_stands_still_is_timed_out_and_served_by_again(run, echo)
     platform = run.join()
     with End(backend, run.directory) as serving:
         assert serving.heard() == "ready"
-        frontend = run.open(platform, timeout=1.0)
+        frontend = run.open(platform, timeout=3.0)
         serving.signal(signal.SIGSTOP)
         with pytest.raises(OSError):
             frontend.socket()

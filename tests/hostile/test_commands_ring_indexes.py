@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,45 +9,12 @@ from hypothesis import strategies as st
 from refimpl.commands.ring import (
     RESPONSE_SIZE_BYTES,
     RING_SLOTS,
-    SLOT_SIZE_BYTES,
-    BackRing,
-    FrontRing,
     slot_offset,
 )
 from refimpl.errors import PeerViolation
-from refimpl.fence import fences
-from refimpl.platform import PAGE_SIZE
+from refimpl.testing.ring_ends import EDGES, REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, make_ends, request, response
 
-REQ_PROD, REQ_EVENT, RSP_PROD, RSP_EVENT = range(4)
-#: Where free-running indexes go wrong, if they do.
-EDGES = (0, 1, 2**31 - 33, 2**31 - 1, 2**31, 2**32 - 33, 2**32 - 2, 2**32 - 1)
 INDEX = st.one_of(st.sampled_from(EDGES), st.integers(0, 2**32 - 1))
-
-
-class Ends(NamedTuple):
-    page: memoryview
-    words: memoryview
-    front: FrontRing
-    back: BackRing
-
-
-def make_ends(start_index: int = 0) -> Ends:
-    page = memoryview(bytearray(b"\xa5" * PAGE_SIZE))
-    front = FrontRing(page, fences(), peer=0, start_index=start_index)
-    front.initialise()
-    return Ends(page, page.cast("I"), front, BackRing(page, fences(), peer=7, start_index=start_index))
-
-
-def request(number: int) -> bytes:
-    return bytes([number & 0xFF]) * SLOT_SIZE_BYTES
-
-
-def response(number: int) -> bytes:
-    return bytes([number & 0xFF]) * RESPONSE_SIZE_BYTES
-
-
-def take_all(back: BackRing) -> list[bytes]:
-    return list(iter(back.take_request, None))
 
 
 @pytest.mark.security("SEC-B-1")

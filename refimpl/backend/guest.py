@@ -132,6 +132,7 @@ class Guest:
     def notify(self, port: int) -> None:
         """Send an event on our port."""
         self.statistics.notifications_sent += 1
+        self.loop.is_answer_due = True
         self.platform.notify(port)
 
     def take_policy(self) -> None:

@@ -1,19 +1,18 @@
 """Event channels into the event loop: which port fired, and who looks after it.
 
 Where the platform has a descriptor for its events the loop watches that. Where it has none (a POSIX semaphore cannot
-be selected on) one thread waits, and does the work itself if it gets the loop's turn; whoever has that meanwhile looks
-for events in its place. Either way a port is rearmed only after its work.
+be selected on) a thread waits, and hands in what fired. Either way a port is rearmed only after its work.
 
 A port that keeps firing with nothing to do is rearmed later and later, so that a storm costs its sender more than us.
 """
 
 from __future__ import annotations
 
-import collections
+import functools
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from refimpl.backend.loop import EventLoop
 from refimpl.errors import DomainClosed
@@ -59,7 +58,6 @@ class Upcalls:
         self._loop = loop
         self._platform = platform
         self._ports: dict[int, _Port] = {}
-        self._fired: collections.deque[int] = collections.deque()
         self._closing = False
         self._thread: threading.Thread | None = None
         #: Events received, for statistics.
@@ -68,8 +66,6 @@ class Upcalls:
         if descriptor is not None:
             loop.watch(descriptor, select.EPOLLIN, self._on_descriptor)
         else:
-            self._is_waiting = True
-            loop.add_finder(self._find_fired)
             self._thread = threading.Thread(target=self._wait_for_ports, name="upcalls", daemon=True)
             self._thread.start()
 
@@ -85,36 +81,15 @@ class Upcalls:
         self._handle(self._platform.wait(0))
 
     def _wait_for_ports(self) -> None:
-        loop, wait, fired = self._loop, self._platform.wait, self._fired
         while not self._closing:
             try:
-                ports = wait(None)
+                ports = self._platform.wait(None)
             except DomainClosed:
                 return
             if ports:
-                fired.extend(ports)
-                self._is_waiting = False
-                loop.take_turn(self._handle_fired, self._go_on_waiting)
+                self._loop.call_from_thread(functools.partial(self._handle, ports))
 
-    def _go_on_waiting(self) -> None:
-        self._is_waiting = True
-
-    def _find_fired(self) -> bool:
-        """Look for events in place of the thread that waits for them, while it does not."""
-        if self._is_waiting:
-            return False
-        try:
-            ports = self._platform.wait(0)
-        except DomainClosed:
-            return False
-        self._handle(ports)
-        return bool(ports)
-
-    def _handle_fired(self) -> None:
-        fired = self._fired
-        self._handle([fired.popleft() for _ in range(len(fired))])
-
-    def _handle(self, ports: collections.abc.Sequence[int]) -> None:
+    def _handle(self, ports: Sequence[int]) -> None:
         self.received += len(ports)
         for number in ports:
             port = self._ports.get(number)

@@ -83,7 +83,7 @@ def open_platform(name: str, run_directory: str, *, domid: int | None = None) ->
         raise PlatformUnavailable(f"nothing runs in {run_directory}: start `refimpl host` first, or name another --run")
     if domid is None:
         return ShmPlatform.join(run_directory)
-    return ShmPlatform.join(run_directory, domid=domid, store_timeout=_BACKEND_STORE_SECONDS)
+    return ShmPlatform.join(run_directory, domid=domid, selectable=True, store_timeout=_BACKEND_STORE_SECONDS)
 
 
 def status_path(platform_name: str, run_directory: str) -> str:

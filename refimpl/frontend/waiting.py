@@ -191,7 +191,7 @@ class Events:
                 return False
             until = self._rearm(waiter, now, end, was_useless) if self._masked else end
             if self._leader is waiter:
-                if until - now > LOOK_OUT_SECONDS and not self._followers and self._keep_looking(look, now):
+                if until - now > LOOK_OUT_SECONDS and not self._followers and self._look_out.find(look):
                     return True
                 self._lead(waiter, now, until)
             else:
@@ -229,16 +229,6 @@ class Events:
         for source in untaken:
             source.renotify()  # NORING-5 (E-CONSNOTIFY)
         return (delays or renotify_delays()) if untaken else None
-
-    def _keep_looking(self, look: Callable[[], bool], now: float) -> bool:
-        """Look for a while without sleeping, if that has paid lately; return whether ``look`` said so."""
-        if not self._look_out.pays():
-            return False
-        found, give_up_at = False, now + LOOK_OUT_SECONDS
-        while not found and time.monotonic() < give_up_at:
-            found = look()
-        self._look_out.tell(found)
-        return found
 
     def _lead(self, waiter: _Waiter, now: float, until: float) -> None:
         """Wait on the platform until a port of the waiter's fires, :meth:`wake_all` is called, or time runs out."""

@@ -5,7 +5,7 @@
 - :mod:`.segments`, :mod:`.tables`: the memory domains share, and what each word of it means
 - :mod:`.page_runs`, :mod:`.arena`, :mod:`.scattered`: pages, and contiguous views of them
 - :mod:`.grants`, :mod:`.maps`: the two sides of the grant table
-- :mod:`.channels`, :mod:`.event_channels`, :mod:`.semaphores`: events, and the wait for them
+- :mod:`.channels`, :mod:`.event_channels`, :mod:`.semaphores`, :mod:`.eventfds`: events, and the wait for them
 - :mod:`.control`, :mod:`.domain`, :mod:`.peers`: a domain's way into the run, and to the others
 - :mod:`.hypervisor`, :mod:`.incarnations`, :mod:`.lives`, :mod:`.host`: the run itself
 - :mod:`.names`, :mod:`.run_directory`, :mod:`.forks`, :mod:`.lifetime`: what must be gone when, and is

@@ -1,7 +1,7 @@
 """The sending half of an event channel: where our events go, seen from each of the two ways an end comes to be.
 
 To send is: full fence, by the caller; if the receiver's pending byte is 0, set it, and then post the receiver's
-semaphore, in this order. A byte found set needs nothing: its receiver will clear it, fence, and then look.
+semaphore or eventfd, in this order. A byte found set needs nothing: its receiver will clear it, fence, and then look.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from refimpl.shm.run_directory import control_path
 Message = dict[str, Any]
 
 LARGEST_MESSAGE = 4096
-MOST_DESCRIPTORS = 2
+MOST_DESCRIPTORS = 3
 _ANCILLARY_SIZE = socket.CMSG_LEN(MOST_DESCRIPTORS * array("i").itemsize)
 #: Seconds after which a hypervisor that does not answer is called gone.
 PATIENCE = 10.0

@@ -1,4 +1,4 @@
-"""What a process holds as a domain: its numbers, its memory, its semaphore, and its place in the run."""
+"""What a process holds as a domain: its numbers, its memory, what wakes it, and its place in the run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from refimpl.errors import DomainClosed, Misuse, PermissionRefused
 from refimpl.platform import PAGE_SIZE
 from refimpl.shm.arena import Arena
 from refimpl.shm.control import Control, close_all
+from refimpl.shm.eventfds import Eventfd, EventfdWakeUp
 from refimpl.shm.incarnations import segment_names
 from refimpl.shm.lives import map_lives
 from refimpl.shm.names import Anchor
@@ -31,7 +32,9 @@ from refimpl.shm.tables import Tables
 class Domain:
     """A domain of a run, lived in by this process until :meth:`leave`."""
 
-    def __init__(self, run_directory: str | os.PathLike[str], domid: int | None, arena_pages: int) -> None:
+    def __init__(
+        self, run_directory: str | os.PathLike[str], domid: int | None, arena_pages: int, *, selectable: bool
+    ) -> None:
         """Join the run. Raises PlatformError, Misuse."""
         check_machine()
         if not FIRST_PAGE < arena_pages <= LARGEST_ARENA:
@@ -39,7 +42,7 @@ class Domain:
         with ExitStack() as undo:
             self.control = Control(run_directory)
             undo.callback(self.control.close)
-            run = self._join(domid)
+            run = self._join(domid, selectable)
             anchor = Anchor.share(run)
             if anchor is None:
                 raise DomainClosed(f"the run in {run_directory} has just ended")
@@ -55,10 +58,12 @@ class Domain:
             self.control.call({"call": "leave"})
         self._leaving.close()
 
-    def _join(self, domid: int | None) -> str:
+    def _join(self, domid: int | None, selectable: bool) -> str:
         process = os.pidfd_open(os.getpid())
         try:
-            answer, descriptors = self.control.call({"call": "join", "domid": domid}, [process])
+            answer, descriptors = self.control.call(
+                {"call": "join", "domid": domid, "selectable": selectable}, [process]
+            )
         finally:
             os.close(process)
         if "refused" in answer:
@@ -67,11 +72,12 @@ class Domain:
         self.domid: int = answer["domid"]
         #: No other domain of the run, before or after, has this number.
         self.incarnation: int = answer["incarnation"]
-        self.lives = map_lives(descriptors[0])
         try:
-            self.wake_up = WakeUp(posix_ipc.Semaphore(answer["semaphore"]))
-        except (posix_ipc.ExistentialError, FileNotFoundError) as error:
-            raise DomainClosed("the run has just ended") from error
+            self.lives = map_lives(descriptors[0])
+        except PermissionRefused:
+            close_all(descriptors[1:])
+            raise
+        self.wake_up = _wake_up(answer["semaphore"], descriptors[1:])
         run: str = answer["run"]
         return run
 
@@ -97,3 +103,13 @@ class Domain:
             raise PermissionRefused(answer["refused"])
         #: Where xenstore takes us for this domain.
         self.store_path: str = answer["store"]
+
+
+def _wake_up(semaphore: str | None, eventfds: list[int]) -> WakeUp | EventfdWakeUp:
+    """Return what wakes this domain. Raises DomainClosed."""
+    if semaphore is None:
+        return EventfdWakeUp(Eventfd(eventfds[0]))
+    try:
+        return WakeUp(posix_ipc.Semaphore(semaphore))
+    except (posix_ipc.ExistentialError, FileNotFoundError) as error:
+        raise DomainClosed("the run has just ended") from error

@@ -15,6 +15,7 @@ from time import monotonic
 from refimpl.errors import LimitReached, Misuse, PortRefused
 from refimpl.platform import Fences
 from refimpl.shm.channels import HELD, PENDING, QUIET, BoundEnd, Channel, OfferedEnd
+from refimpl.shm.eventfds import EventfdWakeUp
 from refimpl.shm.peers import Peers
 from refimpl.shm.segments import DOMID_COUNT, PORT_COUNT
 from refimpl.shm.semaphores import WakeUp
@@ -34,7 +35,7 @@ class EventChannels:
         arena: mmap.mmap,
         tables: Tables,
         peers: Peers,
-        wake_up: WakeUp,
+        wake_up: WakeUp | EventfdWakeUp,
         fences: Fences,
     ) -> None:
         self._domid = domid
@@ -44,6 +45,7 @@ class EventChannels:
         self._tables = tables
         self._peers = peers
         self._wake_up = wake_up
+        self._is_selected_on = wake_up.fileno() is not None
         self._fences = fences
         self._full_fence = fences.full
         self._lock = threading.Lock()
@@ -111,8 +113,6 @@ class EventChannels:
         try:
             deadline = None if timeout is None else monotonic() + timeout
             last = timeout is not None and timeout <= 0
-            if last and not self._look and self._find(_PENDING_BYTE, 0, self._port_limit) < 0 and not self._woken:
-                return ()
             while True:
                 if self._look or last:
                     self._look = False
@@ -167,9 +167,9 @@ class EventChannels:
         self._look_anew()
 
     def _look_anew(self) -> None:
-        """Let the wait in progress, or else the next one, look before it sleeps."""
+        """Let the wait in progress, or else the next one, look before it sleeps; let who selects know of it."""
         self._look = True
-        if self._waiting:
+        if self._waiting or self._is_selected_on:
             self._wake_up.post()
 
     def _take_port(self) -> int:

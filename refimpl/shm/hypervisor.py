@@ -186,20 +186,21 @@ class Hypervisor:
         wanted = message.get("domid")
         if wanted is not None and not (type(wanted) is int and 0 <= wanted < DOMID_COUNT):
             raise Refused(f"a domid is 0 to {DOMID_COUNT - 1}")
+        selectable = message.get("selectable") is True
         former = self._domains.get(-1 if wanted is None else wanted)
         if former is not None and former.is_dead:
             self._end(former)
         domid, incarnation = self._lives.give(wanted)
         try:
-            domain = Incarnation(domid, incarnation, descriptors[0], self.run)
+            domain = Incarnation(domid, incarnation, descriptors[0], self.run, selectable=selectable)
         except (OSError, posix_ipc.Error) as error:
             self._lives.end(domid)
-            raise Refused(f"no semaphore for it: {error}") from error
+            raise Refused(f"nothing to wake it by: {error}") from error
         descriptors.clear()
         self._domains[domid] = caller.domain = domain
         self._selector.register(domain.process, selectors.EVENT_READ, partial(self._on_death, domain))
         answer = {"domid": domid, "incarnation": incarnation, "run": self.run, "semaphore": domain.semaphore_name}
-        return answer, [self._lives.descriptor]
+        return answer, [self._lives.descriptor, *domain.eventfds]
 
     def _enter(self, caller: _Caller, message: Message, descriptors: list[int]) -> _Answer:
         domain = self._domain_of(caller)
@@ -234,7 +235,7 @@ class Hypervisor:
             "page_count": peer.page_count,
             "semaphore": peer.semaphore_name,
         }
-        return answer, peer.segments
+        return answer, [*peer.segments, *peer.eventfds]
 
     def _leave(self, caller: _Caller, message: Message, descriptors: list[int]) -> _Answer:
         self._end(self._domain_of(caller))

@@ -1,4 +1,4 @@
-"""One incarnation of a domain, as the hypervisor has it: its process, its segments, its semaphore and its names."""
+"""One incarnation of a domain, as the hypervisor has it: its process, its segments, what wakes it and its names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import posix_ipc
 
 from refimpl.shm.control import close_all
+from refimpl.shm.eventfds import Eventfd
 from refimpl.shm.names import object_name
 from refimpl.shm.semaphores import post
 
@@ -30,17 +31,25 @@ def segment_names(run: str, incarnation: int) -> tuple[str, str]:
 class Incarnation:
     """A domain's incarnation, from ``join`` on."""
 
-    def __init__(self, domid: int, incarnation: int, process: int, run: str) -> None:
-        """Make its semaphore; ``process`` is a pidfd, kept."""
+    def __init__(self, domid: int, incarnation: int, process: int, run: str, *, selectable: bool = False) -> None:
+        """Make its semaphore, or an eventfd for one to be selected on; ``process`` is a pidfd, kept."""
         self.domid = domid
         self.incarnation = incarnation
         self.process = process
         #: Descriptors of the arena and the tables; None before ``enter``.
         self.segments: list[int] | None = None
         self.page_count = 0
-        self.semaphore_name = object_name(run, f"{incarnation}s")
         self._segment_names = segment_names(run, incarnation)
-        self._semaphore = posix_ipc.Semaphore(self.semaphore_name, posix_ipc.O_CREX, mode=0o600)
+        self.semaphore_name: str | None = None
+        #: What a peer needs of the eventfd, if that is what wakes the domain.
+        self.eventfds: list[int] = []
+        self._wake_up: posix_ipc.Semaphore | Eventfd
+        if selectable:
+            self._wake_up = Eventfd()
+            self.eventfds = [self._wake_up.descriptor]
+        else:
+            self.semaphore_name = object_name(run, f"{incarnation}s")
+            self._wake_up = posix_ipc.Semaphore(self.semaphore_name, posix_ipc.O_CREX, mode=0o600)
 
     @property
     def is_dead(self) -> bool:
@@ -51,13 +60,14 @@ class Incarnation:
 
     def wake(self) -> None:
         """Let it look for events that nobody told it of."""
-        post(self._semaphore)
+        post(self._wake_up)
 
     def close(self) -> None:
         """Remove its names and close what is open of it here."""
-        with suppress(posix_ipc.ExistentialError):
-            posix_ipc.unlink_semaphore(self.semaphore_name)
-        self._semaphore.close()
+        if self.semaphore_name is not None:
+            with suppress(posix_ipc.ExistentialError):
+                posix_ipc.unlink_semaphore(self.semaphore_name)
+        self._wake_up.close()
         for name in self._segment_names:
             with suppress(posix_ipc.ExistentialError):
                 posix_ipc.unlink_shared_memory(name)  # killed between making it and removing its name

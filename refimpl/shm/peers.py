@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import posix_ipc
@@ -12,6 +12,7 @@ import posix_ipc
 from refimpl.errors import LimitReached, PlatformError
 from refimpl.platform import PAGE_SIZE
 from refimpl.shm.control import Control, Message, close_all
+from refimpl.shm.eventfds import Eventfd
 from refimpl.shm.segments import DOMID_COUNT, PORT_COUNT, TABLES, is_segment, map_segment
 from refimpl.shm.tables import Tables
 
@@ -24,8 +25,8 @@ class Peer:
         domid: int,
         incarnation: int,
         page_count: int,
-        descriptors: tuple[int, int],
-        semaphore: posix_ipc.Semaphore,
+        descriptors: Sequence[int],
+        semaphore: posix_ipc.Semaphore | Eventfd,
         lives: memoryview,
     ) -> None:
         self.domid = domid
@@ -109,21 +110,22 @@ class Peers:
         answer, descriptors = self._control.call({"call": "peer", "domid": domid})
         with ExitStack() as undo:
             undo.callback(close_all, descriptors)
-            if "refused" in answer or len(descriptors) != 2:
+            if "refused" in answer or len(descriptors) != (2 if answer["semaphore"] is not None else 3):
                 return None
-            peer = self._open(domid, answer, (descriptors[0], descriptors[1]))
+            peer = self._open(domid, answer, descriptors)
             if peer is not None:
                 undo.pop_all()
                 os.close(descriptors[1])
             return peer
 
-    def _open(self, domid: int, answer: Message, descriptors: tuple[int, int]) -> Peer | None:
+    def _open(self, domid: int, answer: Message, descriptors: Sequence[int]) -> Peer | None:
         page_count = answer["page_count"]
         # Looked at once: a segment that its owner cuts short later ends this process, see segments.
         if not is_segment(descriptors[0], page_count * PAGE_SIZE) or not is_segment(descriptors[1], TABLES.itemsize):
             return None
         try:
-            semaphore = posix_ipc.Semaphore(answer["semaphore"])
+            name = answer["semaphore"]
+            semaphore = posix_ipc.Semaphore(name) if name is not None else Eventfd(descriptors[2])
         except posix_ipc.ExistentialError:
             return None  # it has just died
         except (OSError, posix_ipc.Error) as error:
@@ -131,5 +133,6 @@ class Peers:
         try:
             return Peer(domid, answer["incarnation"], page_count, descriptors, semaphore, self._lives)
         except PlatformError:
-            semaphore.close()
+            if name is not None:
+                semaphore.close()
             raise

@@ -62,11 +62,13 @@ class ShmPlatform(Platform):
         run_directory: str | os.PathLike[str],
         *,
         domid: int | None = None,
+        selectable: bool = False,
         arena_pages: int = LARGEST_ARENA,
         store_timeout: float = 10.0,
     ) -> Self:
         """Become a domain of the run that lives in the directory: ``domid``, or the next that is free.
 
+        ``selectable`` domains are woken by an eventfd, which :meth:`fileno` gives, others by a POSIX semaphore.
         ``arena_pages`` limits what can be granted at once; they cost memory only while they are granted.
 
         Raises PlatformUnavailable (no run there, or no machine for it), PermissionRefused (the domid is somebody's),
@@ -74,7 +76,7 @@ class ShmPlatform(Platform):
         """
         from refimpl.store.client import StoreClient
 
-        domain = Domain(run_directory, domid, arena_pages)
+        domain = Domain(run_directory, domid, arena_pages, selectable=selectable)
         try:
             platform = cls(domain)
             platform.store = StoreClient.connect(domain.store_path, timeout=store_timeout)
@@ -117,6 +119,11 @@ class ShmPlatform(Platform):
         if self._lifetime.over is not None:
             self._lifetime.refuse()
         return ports
+
+    def fileno(self) -> int | None:
+        """See :meth:`Platform.fileno`."""
+        self._lifetime.check()
+        return self._domain.wake_up.fileno()
 
     def rearm(self, port: int) -> None:
         """See :meth:`Platform.rearm`."""

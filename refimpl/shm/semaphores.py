@@ -14,6 +14,7 @@ import functools
 import os
 import time
 from time import monotonic
+from typing import Protocol
 
 import posix_ipc
 
@@ -44,6 +45,9 @@ class WakeUp:
         self._time = _Time()
         self._address = _open(semaphore.name)
         self._wait_until, self._close = _library().sem_clockwait, _library().sem_close
+
+    def fileno(self) -> None:
+        """Return no descriptor: there is none to select on."""
 
     def drain(self) -> None:
         """Take the posts that are there. Look for what they announced *after* this, before any sleep."""
@@ -91,7 +95,14 @@ class WakeUp:
         self._semaphore.close()
 
 
-def post(semaphore: posix_ipc.Semaphore) -> None:
+class Postable(Protocol):
+    """A semaphore, or what stands in its place."""
+
+    def release(self) -> None:
+        """Post it. Raises OSError."""
+
+
+def post(semaphore: Postable) -> None:
     """Post a semaphore; one that was posted 2**31 - 1 times too often needs no more."""
     try:
         semaphore.release()

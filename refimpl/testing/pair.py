@@ -112,7 +112,7 @@ def shm_domains() -> Iterator[tuple[Platform, Platform]]:
 
     with (
         shm_run() as run,
-        ShmPlatform.join(run, domid=0, arena_pages=ARENA_PAGES) as host,
+        ShmPlatform.join(run, domid=0, selectable=True, arena_pages=ARENA_PAGES) as host,
         ShmPlatform.join(run, arena_pages=ARENA_PAGES) as guest,
     ):
         for platform in (host, guest):
@@ -128,7 +128,7 @@ def shm_pair(guests: int = 1, *, settings: Settings | None = None, **options: An
 
     with shm_run() as run, ExitStack() as stack:
         platforms = [
-            stack.enter_context(ShmPlatform.join(run, domid=0 if first else None, arena_pages=ARENA_PAGES))
-            for first in (True, *[False] * guests)
+            stack.enter_context(ShmPlatform.join(run, domid=domid, selectable=domid == 0, arena_pages=ARENA_PAGES))
+            for domid in (0, *[None] * guests)
         ]
         yield stack.enter_context(Pair(platforms[0], *platforms[1:], settings=settings, **options))

@@ -213,7 +213,7 @@ def backend(line: Line, run: str, observer: Observer | None = None) -> None:
 
 def counted_backend(line: Line, run: str) -> None:
     """Be such a backend, until killed; each time it may go on it reports :func:`count_held`."""
-    with ShmPlatform.join(run, domid=0, arena_pages=_ARENA_PAGES) as platform:
+    with ShmPlatform.join(run, domid=0, selectable=True, arena_pages=_ARENA_PAGES) as platform:
         serving = Backend(platform, Settings(policy=Policy(allow_everything=True)))
         threading.Thread(target=_count_when_told, args=(line, platform), daemon=True).start()
         line("ready")
@@ -237,7 +237,9 @@ def count_held(platform: ShmPlatform) -> dict[str, int]:
 
 
 def _serve(line: Line, run: str, observer: Observer | None, report: Callable[[Any], None]) -> None:
-    with ShmPlatform.join(run, domid=0, arena_pages=_ARENA_PAGES, store_timeout=2 * PATIENCE) as platform:
+    with ShmPlatform.join(
+        run, domid=0, selectable=True, arena_pages=_ARENA_PAGES, store_timeout=2 * PATIENCE
+    ) as platform:
         serving = Backend(platform, Settings(policy=Policy(allow_everything=True), observer=observer))
         threading.Thread(target=_stop_when_told, args=(line, serving), daemon=True).start()
         report("ready")

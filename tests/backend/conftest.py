@@ -120,11 +120,13 @@ class Guest(HostileFrontend):
 class Machine:
     """A run with a backend in domain 0; ``guest()`` gives a connected guest, ``add_guest()`` one that is not yet."""
 
-    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(self, folder: Path, stack: contextlib.ExitStack, *, selectable: bool) -> None:
         self._run = str(folder / "run")
         self._stack = stack
         self.host = stack.enter_context(running_host(self._run))
-        self.platform = stack.enter_context(ShmPlatform.join(self._run, domid=0, arena_pages=1024))
+        self.platform = stack.enter_context(
+            ShmPlatform.join(self._run, domid=0, selectable=selectable, arena_pages=1024)
+        )
         self.store = self.platform.store
         self.backend: Backend | None = None
 
@@ -169,11 +171,17 @@ class Machine:
 
 
 @pytest.fixture
-def machine() -> Iterator[Machine]:
+def selectable() -> bool:
+    """Whether the backend's domain has a descriptor for its events."""
+    return True
+
+
+@pytest.fixture
+def machine(selectable: bool) -> Iterator[Machine]:
     folder = Path(tempfile.mkdtemp(prefix="refimpl-"))
     try:
         with contextlib.ExitStack() as stack:
-            yield Machine(folder, stack)
+            yield Machine(folder, stack, selectable=selectable)
     finally:
         shutil.rmtree(folder)
 

@@ -6,7 +6,7 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -115,111 +115,16 @@ def test_closing_gives_its_descriptors_back() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def nothing() -> None:
-    """Do nothing."""
+def test_what_a_callback_raises_ends_the_loop(loop: EventLoop) -> None:
+    def fail() -> None:
+        raise ValueError("of the callback")
 
-
-def test_a_thread_works_a_turn_of_its_own_and_what_it_asks_for_is_done_too(loop: EventLoop) -> None:
-    done: list[str] = []
-
-    def work() -> None:
-        done.append("work")
-        loop.call_soon(lambda: done.append("soon"))
-
-    loop.take_turn(work, lambda: done.append("leave"))
-    assert done == ["work", "soon", "leave"]
-
-
-@pytest.mark.parametrize("at_work", ["loop", "another thread"])
-def test_who_is_at_work_does_what_another_thread_brings_and_both_sleep_after_it(loop: EventLoop, at_work: str) -> None:
-    done: list[tuple[str, int]] = []
-    threads: list[threading.Thread] = []
-    brought = threading.Event()
-
-    def note(what: str) -> None:
-        done.append((what, threading.get_ident()))
-
-    def work() -> None:
-        def bring() -> None:
-            loop.take_turn(lambda: (note("brought"), brought.set()), lambda: note("leave"))
-
-        threads.append(threading.Thread(target=bring))
-        threads[0].start()
-        note("work")
-        wait_until_brought()
-
-    def wait_until_brought() -> None:
-        if not brought.is_set():
-            loop.call_soon(wait_until_brought)
-
-    if at_work == "loop":
-        loop.call_soon(work)
-        loop.call_later(0.0, lambda: loop.call_soon(stop_when_brought))
-
-        def stop_when_brought() -> None:
-            loop.stop() if brought.is_set() else loop.call_soon(stop_when_brought)
-
+    loop.call_from_thread(fail)
+    with pytest.raises(ValueError, match="of the callback"):
         loop.run()
-    else:
-        loop.take_turn(work, nothing)
-    threads[0].join(30)
-    assert [what for what, _ in done] == ["work", "brought", "leave"]
-    assert done[0][1] == done[1][1] != done[2][1]
 
 
-def test_who_is_at_work_looks_for_descriptors_in_the_place_of_the_loops_thread(loop: EventLoop) -> None:
-    left, right = socket.socketpair()
-    with left, right:
-        seen: list[int] = []
-        loop.watch(left.fileno(), SOCKET_EVENTS, lambda _mask: seen.append(threading.get_ident()))
-
-        def work() -> None:
-            right.send(b"x")
-            wait_until_seen()
-
-        def wait_until_seen() -> None:
-            if not seen:
-                loop.call_soon(wait_until_seen)
-
-        loop.take_turn(work, nothing)
-    assert seen == [threading.get_ident()]
-
-
-def test_who_is_at_work_calls_the_finders(loop: EventLoop) -> None:
-    finds = iter([True, True, False])
-    found: list[bool] = []
-
-    def find() -> bool:
-        found.append(next(finds, False))
-        return found[-1]
-
-    def wait_until_found() -> None:
-        if len(found) < 3:
-            loop.call_soon(wait_until_found)
-
-    loop.add_finder(find)
-    loop.take_turn(wait_until_found, nothing)
-    assert found[:3] == [True, True, False]
-
-
-def test_a_doorbell_that_two_threads_hear_is_answered_once(loop: EventLoop) -> None:
-    """The loop's thread has found it and waits for its turn; who has that finds it as well."""
-    loop.ring_doorbell()
-    loop._sleep(0)
-    loop._look()
-
-
-def test_a_turn_that_starts_a_timer_wakes_the_loop(loop: EventLoop) -> None:
-    thread = threading.Thread(target=loop.run)
-    thread.start()
-    loop.take_turn(lambda: loop.call_soon(lambda: loop.call_later(0.001, loop.stop)), nothing)
-    thread.join(30)
-    assert not thread.is_alive()
-
-
-@pytest.mark.parametrize("looks_out", [True, False])
-def test_work_without_end_does_not_keep_the_loop_from_ending(loop: EventLoop, monkeypatch, looks_out: bool) -> None:
-    monkeypatch.setattr(LookOut, "pays", lambda _: looks_out)
+def test_work_without_end_does_not_keep_the_loop_from_ending(loop: EventLoop) -> None:
     rounds: list[None] = []
 
     def go_on() -> None:
@@ -233,29 +138,34 @@ def test_work_without_end_does_not_keep_the_loop_from_ending(loop: EventLoop, mo
     assert len(rounds) == 10
 
 
-def test_the_loop_hears_of_its_end_while_another_thread_answers_the_doorbell(loop: EventLoop) -> None:
-    def answer() -> None:
-        loop._is_rung = True  # It has read the doorbell, and not said so yet.
-        loop.stop()
-        loop._is_rung = False
+def test_the_loop_looks_out_before_it_sleeps_where_an_answer_is_due_and_nowhere_else(
+    loop: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_out: list[float | None] = []
+    monkeypatch.setattr(LookOut, "find", lambda _, look: looked_out.append(look()))
+    loop.run_once(0.001)
+    assert not looked_out
+    loop.is_answer_due = True
+    loop.run_once(0.001)
+    loop.run_once(0.001)
+    assert looked_out == [[]]
+    loop.is_answer_due = True
+    loop.run_once(0)
+    loop.run_once(0.001)
+    assert looked_out == [[]]
 
-    thread = threading.Thread(target=loop.run)
-    thread.start()
-    loop.take_turn(answer, nothing)
-    thread.join(30)
-    assert not thread.is_alive()
 
+def test_what_comes_while_the_loop_looks_out_is_done(loop: EventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(_: LookOut, look: Callable[[], list[tuple[int, int]]]) -> list[tuple[int, int]]:
+        assert look() == []
+        loop.call_from_thread(lambda: done.append("handed in"))
+        return look()
 
-def test_what_a_turn_of_another_thread_raises_ends_the_loop(loop: EventLoop) -> None:
-    left = []
-
-    def fail() -> None:
-        raise ValueError("of the turn")
-
-    loop.take_turn(fail, lambda: left.append(True))
-    assert left
-    with pytest.raises(ValueError, match="of the turn"):
-        loop.run()
+    done: list[str] = []
+    monkeypatch.setattr(LookOut, "find", find)
+    loop.is_answer_due = True
+    loop.run_once(30)
+    assert done == ["handed in"]
 
 
 def test_a_doorbell_that_rings_is_not_rung_again_and_nothing_is_lost(loop: EventLoop) -> None:

@@ -11,6 +11,11 @@ from refimpl.backend.upcalls import FIRST_DELAY_SECONDS, FREE_USELESS_EVENTS, LO
 from refimpl.testing import raw
 
 
+@pytest.fixture(params=[True, False], ids=["by descriptor", "by thread"])
+def selectable(request: pytest.FixtureRequest) -> bool:
+    return request.param
+
+
 @pytest.mark.security("SEC-B-14")
 def test_useless_events_are_free_for_a_while_and_then_cost_more_and_more() -> None:
     port = _Port(lambda: False)

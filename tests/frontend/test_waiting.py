@@ -52,7 +52,7 @@ class Bell:
 @pytest.fixture
 def events(machine, monkeypatch):
     """The guest's events; a lost wake-up is not made good by looking again every second, or before the sleep."""
-    monkeypatch.setattr(waiting.LookOut, "pays", lambda _: False)
+    monkeypatch.setattr(waiting.LookOut, "find", lambda _self, _look: None)
     monkeypatch.setattr(waiting, "FIRST_WAIT_SECONDS", PATIENCE)
     monkeypatch.setattr(waiting, "LONGEST_WAIT_SECONDS", PATIENCE)
     return Events.of(machine.guest)
@@ -68,22 +68,23 @@ def test_what_is_there_needs_no_wait(machine, events):
     assert not events.wait_until((Bell(machine),), lambda: False, AT_ONCE)
 
 
-def test_who_leads_keeps_looking_for_a_while_before_it_sleeps(machine, monkeypatch):
-    monkeypatch.setattr(waiting, "LOOK_OUT_SECONDS", PATIENCE)
-    monkeypatch.setattr(waiting, "FIRST_WAIT_SECONDS", 2 * PATIENCE)
+def test_who_leads_looks_out_before_it_sleeps(machine, monkeypatch):
+    def find(_, look):
+        while not look():
+            pass
+        return True
+
+    monkeypatch.setattr(waiting.LookOut, "find", find)
     monkeypatch.setattr(machine.guest, "wait", lambda _: pytest.fail("it sleeps"))
     looks = iter([False, False, False, True])
     assert Events(machine.guest).wait_until((Bell(machine),), lambda: next(looks))
 
 
-def test_looking_in_vain_ends_and_is_told(machine, monkeypatch):
-    monkeypatch.setattr(waiting, "LOOK_OUT_SECONDS", 0.0)
-    told = []
-    monkeypatch.setattr(waiting.LookOut, "tell", lambda _, paid: told.append(paid))
+def test_who_looks_out_in_vain_sleeps(machine, monkeypatch):
+    monkeypatch.setattr(waiting.LookOut, "find", lambda _, look: look() or None)
     monkeypatch.setattr(machine.guest, "wait", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         Events(machine.guest).wait_until((Bell(machine),), lambda: False)
-    assert told == [False]
 
 
 def test_a_leader_and_its_followers_each_get_their_own(machine, events, do):

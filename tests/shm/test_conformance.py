@@ -1,4 +1,7 @@
-"""shm passes the suite that every platform must pass, its domains in one process and in one each."""
+"""shm passes the suite that every platform must pass.
+
+Its domains are in one process and in one each, woken by semaphores and by eventfds.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,12 @@ import pytest
 from refimpl.testing import CHECKS, Skipped, stress_event_channels, stress_grants
 from refimpl.testing.conformance.on_shm import ShmFactory
 
+WAYS = {"one-process": {}, "processes": {"in_processes": True}, "selectable": {"selectable": True}}
 
-@pytest.fixture(scope="module", params=[False, True], ids=["one-process", "processes"])
+
+@pytest.fixture(scope="module", params=WAYS)
 def factory(request):
-    with ShmFactory(in_processes=request.param) as made:
+    with ShmFactory(**WAYS[request.param]) as made:
         yield made
 
 
@@ -26,9 +31,9 @@ def test_shm_conforms(factory, check) -> None:
         pytest.skip(str(reason))
 
 
-@pytest.fixture
-def own_factory():
-    with ShmFactory() as made:
+@pytest.fixture(params=[False, True], ids=["semaphores", "eventfds"])
+def own_factory(request):
+    with ShmFactory(selectable=request.param) as made:
         yield made
 
 

@@ -231,15 +231,15 @@ def test_guest_is_known_to_xenstore_while_it_lives(run) -> None:
     assert not (run.directory / f"{guest.domid}.socket").exists()
 
 
-def test_no_semaphore_for_a_domain_is_a_refusal(run, monkeypatch) -> None:
+def test_nothing_to_wake_a_domain_by_is_a_refusal(run, monkeypatch) -> None:
     for error in (OSError(errno.ENOSPC, "No space left on device"), posix_ipc.ExistentialError("it exists")):
 
-        def fail(*_: object, error: Exception = error) -> None:
+        def fail(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
         with monkeypatch.context() as patch:
             patch.setattr(hypervisor, "Incarnation", fail)
-            with pytest.raises(PermissionRefused, match="no semaphore for it"):
+            with pytest.raises(PermissionRefused, match="nothing to wake it by"):
                 run.join(7)
     run.join(7)
 

@@ -47,3 +47,14 @@ def test_wake_is_a_post(run_id) -> None:
     assert semaphore.value == 1
     semaphore.close()
     domain.close()
+
+
+def test_wake_of_a_selectable_domain_is_a_post_of_its_eventfd(run_id, names) -> None:
+    domain = Incarnation(3, 5, os.pidfd_open(os.getpid()), run_id, selectable=True)
+    assert domain.semaphore_name is None
+    assert names(run_id) == []
+    domain.wake()
+    assert os.eventfd_read(domain.eventfds[0]) == 1
+    domain.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.eventfd_read(domain.eventfds[0])

@@ -27,6 +27,8 @@ serve(sys.argv[1], started=lambda host: print("started", flush=True))
 class ShmFactory(Factory):
     """Domains of one run. With ``in_processes`` all but the first are in processes of their own.
 
+    ``selectable`` ones are woken by eventfds, others by semaphores.
+
     ``join`` names what makes a domain, as ``module:function``; tests of the suite itself give another.
     """
 
@@ -36,13 +38,16 @@ class ShmFactory(Factory):
         self,
         *,
         in_processes: bool = False,
+        selectable: bool = False,
         patience: float = 30.0,
         join: str = "refimpl.shm.platform:ShmPlatform.join",
     ) -> None:
-        self.name = "shm-processes" if in_processes else "shm"
+        self.name = "shm" + "-processes" * in_processes + "-selectable" * selectable
         self.patience = patience
         self.peers_in_one_process = not in_processes
         self._join = join
+        # Only where it is asked for: tests of the suite itself join in ways that know no such thing.
+        self._selectable = {"selectable": True} if selectable else {}
         self._directory = Path(tempfile.mkdtemp(prefix="refimpl-"))
         self._run = self._directory / "run"
         self._host: subprocess.Popen[str] | None = None
@@ -68,13 +73,15 @@ class ShmFactory(Factory):
     def _enter(self, domid: int | None) -> Platform:
         from refimpl.testing.conformance.agent import resolve
 
-        platform: Platform = resolve(self._join)(str(self._run), domid=domid, arena_pages=ARENA_PAGES)
+        platform: Platform = resolve(self._join)(
+            str(self._run), domid=domid, arena_pages=ARENA_PAGES, **self._selectable
+        )
         return platform
 
     def spawn(self, domid: int | None = None) -> Spawned:
         """See :meth:`Factory.spawn`."""
         self._start_host()
-        options = {"run_directory": str(self._run), "domid": domid, "arena_pages": ARENA_PAGES}
+        options = {"run_directory": str(self._run), "domid": domid, "arena_pages": ARENA_PAGES, **self._selectable}
         return SpawnedProcess(self._join, options)
 
     def stop_store(self) -> None:

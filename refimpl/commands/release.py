@@ -48,9 +48,9 @@ class ReleaseRequest(Structure):
     reuse: int
 
     @classmethod
-    def make(cls, req_id: int, id: int) -> ReleaseRequest:
-        """Return the request; we never promise to reuse a ring (erratum E-REUSE)."""
-        return cls(req_id, Command.RELEASE, id, reuse=0)  # RELEASE-6, RELEASE-8 (E-REUSE)
+    def make(cls, req_id: int, id: int, reuse: bool = False) -> ReleaseRequest:
+        """Return the request; ``reuse`` promises the ring to a later socket."""
+        return cls(req_id, Command.RELEASE, id, int(reuse))  # RELEASE-6, RELEASE-8 (E-REUSE)
 
 
 def steps(request: ReleaseRequest) -> Steps:

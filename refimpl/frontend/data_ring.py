@@ -92,10 +92,16 @@ class DataRing:
             if self._ended is None:
                 self._publish()
 
-    def take_down(self, reason: Exception, *, keep_input: bool = False) -> None:
+    def promise_to_reuse(self) -> bool:
+        """Say whether the ring shall be kept when it is taken down, which RELEASE then says."""
+        device = self._device
+        is_as_wished = self._ended is None and self._pages.ring_order == device.ring_order
+        return is_as_wished and device.spare_rings.has_room()
+
+    def take_down(self, reason: Exception, *, keep_input: bool = False, keep_ring: bool = False) -> None:
         """Give everything back; calls from now on raise ``reason``, after the data received so far if that is kept.
 
-        A second call does nothing. Threads that wait are not woken here: see Events.wake_all.
+        ``keep_ring`` is for one that the backend has let go of, as was promised to it. A second call does nothing. Threads that wait are not woken here: see Events.wake_all.
         """
         with self._lock:
             if self._is_down:
@@ -109,7 +115,11 @@ class DataRing:
                         self.bytes_received += len(self._leftover)
             self._in.release()
             self._out.release()
-            self._pages.end()
+            if keep_ring:
+                self._pages.renew(self.bytes_received, self.bytes_sent)
+                self._device.spare_rings.keep(self._pages)
+            else:
+                self._pages.end()
         self._device.forget(self)
         self._device.tally.add(sent=self.bytes_sent, received=self.bytes_received, notifications=self.notifications)
 
@@ -134,6 +144,9 @@ class DataRing:
 
 
 def _set_up(device: Device) -> DataRingPages:
+    spare = device.spare_rings.take()
+    if spare is not None:
+        return spare
     try:
         return DataRingPages(device.platform, device.peer, device.ring_order, device.page_layout)
     except LimitReached as reached:

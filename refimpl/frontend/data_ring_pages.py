@@ -2,7 +2,7 @@
 
     indexes page --ref[]--> 2**ring_order pages: in | out
 
-All of it is ours and zeroed; the refs and the order that end it are our own copies, never read back from the page.
+All of it is ours, and zeroed; the refs and the order that end it are our own copies, never read back from the page.
 
 Spec: Commands Ring > Connect, Accept, Release; Indexes Page and Data ring.
 """
@@ -39,7 +39,16 @@ class DataRingPages:
             self.indexes_page = IndexesPage(page.memory, layout, peer)
             undo.callback(self.indexes_page.release)
             self.indexes_page.describe_ring(self.ring_order, ring.refs)  # IDXPAGE-3, IDX-4, IDXPAGE-6
+            self._page, self._described = page, bytes(page.memory)
             self._undo = undo.pop_all()
+
+    def renew(self, in_bytes: int, out_bytes: int) -> None:
+        """Make them as new after a connection that carried so many bytes, whatever stands in the indexes page."""
+        half = len(self.memory) // 2
+        for start, count in ((0, min(in_bytes, half)), (half, min(out_bytes, half))):
+            self.memory[start : start + count] = bytes(count)  # SEC-F-8
+        self._page.memory[:] = self._described  # SEC-F-5, SEC-F-8
+        self._events.renew_port(self.port)
 
     def end(self) -> None:
         """End the grants and close the event channel; a second call does nothing.

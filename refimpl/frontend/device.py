@@ -23,6 +23,7 @@ from refimpl.data_ring.notification import NotifyConsumer
 from refimpl.errors import DeviceGone, ForkedDomain
 from refimpl.frontend.calls import Calls
 from refimpl.frontend.observing import Event, Observer, Tally
+from refimpl.frontend.spare_rings import SpareRings
 from refimpl.frontend.waiting import Events
 from refimpl.platform import Platform
 
@@ -72,6 +73,7 @@ class Device:
         # All data rings, also those of an ACCEPT or CONNECT in flight.
         self._rings: set[DataRing] = set()
         self._rings_lock = threading.Lock()
+        self.spare_rings = SpareRings()
         self._ids = itertools.count(1)
         self._page = platform.grant(peer, 1)  # FNODE-4, FNODE-5, RING-2, SEC-F-8
         try:
@@ -139,6 +141,7 @@ class Device:
         """Unbind every event channel and end every grant; a second call does nothing. :meth:`fail` comes first."""
         for ring in self.live_rings():
             ring.take_down(self.error(), keep_input=True)  # STATE-10
+        self.spare_rings.end()  # STATE-10
         self.calls.release()
         self.events.close_port(self.port)
         self._page.end()
@@ -149,6 +152,7 @@ class Device:
         self.events.forget_threads()
         self.calls.disown()
         self._rings_lock = threading.Lock()
+        self.spare_rings.disown()
         for ring in self._rings:
             ring.disown(self.error())
 

@@ -232,10 +232,16 @@ class Socket:
         if connection is not None:
             connection.drain(deadline)  # (E-SENDCLOSE)
             connection.publish()
+        reuse = connection is not None and connection.promise_to_reuse()
+        is_released = False
         with suppress(DeviceGone):
-            self._device.calls.ask(lambda req_id: ReleaseRequest.make(req_id, self.id))  # RELEASE-1, SEC-F-10
+            ret = self._device.calls.ask(
+                lambda req_id: ReleaseRequest.make(req_id, self.id, reuse)
+            )  # RELEASE-1, SEC-F-10
+            is_released = ret == 0
         if connection is not None:
-            connection.take_down(OSError(errno.EBADF, "the socket is closed"))  # RELEASE-5
+            closed = OSError(errno.EBADF, "the socket is closed")
+            connection.take_down(closed, keep_ring=reuse and is_released)  # RELEASE-5
         waiting.give_back()
         self._device.sockets.discard(self)
         self._device.events.wake_all()

@@ -177,6 +177,10 @@ class Events:
         self._masked.discard(port)
         self._throttles.pop(port, None)
 
+    def renew_port(self, port: int) -> None:
+        """Forget how an event channel behaved: another connection has it from now on."""
+        self._throttles.pop(port, None)
+
     def forget_threads(self) -> None:
         """Forget every waiting thread: in a forked child there are none."""
         self._lock = threading.Lock()

@@ -80,7 +80,12 @@ class HostileBackend(HostilePeer):
         self.respond(response(**fields))
 
     def map_data_ring(self, asked: RawRequest, order: int | None = None) -> DataRing:
-        """Map the indexes page and the pages that a CONNECT or an ACCEPT names, and bind its port."""
+        """Map the indexes page and the pages that a CONNECT or an ACCEPT names, and bind its port.
+
+        A ring that comes again is let go of first: its RELEASE was answered.
+        """
+        for former in [ring for ring in self.rings if ring.ref == asked.ref]:
+            self.let_go(former)
         page = self.platform.map(self.frontend_id, [asked.ref])
         indexes = IndexesPage(page.memory)
         refs = indexes.refs(1 << (indexes["ring_order"] if order is None else order))
@@ -90,12 +95,16 @@ class HostileBackend(HostilePeer):
         self.rings.append(ring)
         return ring
 
+    def let_go(self, ring: DataRing) -> None:
+        """Unbind a ring's port and unmap its pages."""
+        self.rings.remove(ring)
+        self.platform.close_port(ring.port)
+        ring.release()
+
     def close(self) -> None:
         """Give back what was mapped and bound, with no word to the frontend."""
-        for ring in self.rings:
-            self.platform.close_port(ring.port)
-            ring.release()
-        self.rings.clear()
+        for ring in list(self.rings):
+            self.let_go(ring)
         if self._mapped is not None:
             self.platform.close_port(self.port)
             self.commands.release()

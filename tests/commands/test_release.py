@@ -13,8 +13,9 @@ LETTING_GO = ["CloseSocket", "UnmapDataRing", "UnmapIndexesPage", "UnbindEventCh
 
 @pytest.mark.spec("RELEASE-6", "RELEASE-8")
 @pytest.mark.erratum("E-REUSE")
-def test_the_frontend_never_promises_to_reuse_a_ring() -> None:
+def test_a_promise_to_reuse_the_ring_is_1_and_none_is_0() -> None:
     assert ReleaseRequest.make(1, 2) == ReleaseRequest(1, 2, 2, 0)
+    assert ReleaseRequest.make(1, 2, reuse=True) == ReleaseRequest(1, 2, 2, 1)
 
 
 @pytest.mark.spec("RELEASE-1", "RELEASE-3", "RELEASE-4")

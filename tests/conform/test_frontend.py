@@ -77,7 +77,7 @@ def outcomes_of(observed: Observed) -> dict[str, Outcome]:
 def test_refimpls_frontend_keeps_all(observe: Any) -> None:
     outcomes = outcomes_of(observe(*ALL_CALLS))
     unmet = {name: each.seen for name, each in outcomes.items() if each.verdict is not Verdict.PASS}
-    assert unmet == {"requests.a_promise_to_reuse_is_kept": "no RELEASE had reuse 1"}
+    assert unmet == {}
 
 
 def test_what_no_program_called_is_not_observable(observe: Any) -> None:

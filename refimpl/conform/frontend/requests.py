@@ -116,6 +116,9 @@ def a_promise_to_reuse_is_kept(observed: Observed) -> None:
     promised = [each for each in observed.of(raw.RELEASE) if each.field(16, 1) == 1]
     if not promised:
         raise NotObservable("no RELEASE had reuse 1")
+    later = [each for each in observed.of(raw.CONNECT, raw.ACCEPT) if each.index > promised[0].index]
+    if not later:
+        raise NotObservable("no connection came after a RELEASE with reuse 1")
     rings = [(seen.ref, seen.evtchn) for seen in observed.rings]
     require(len(set(rings)) < len(rings), "reuse was 1, and no later ring was one of before", under="E-REUSE")
 

@@ -1,9 +1,8 @@
 """Looking out for an answer before sleeping: where that pays.
 
 To sleep and be woken on another processor costs more than most answers take: a processor that sleeps has to be called
-up first. So whoever has just told the other end something looks out for a while, and sleeps only then. At first it
-holds its processor; then, between two looks, it lets others have it: whoever is to answer may be waiting for just
-this one, and is never moved to another while this one could be its own soon.
+up first. So whoever has just told the other end something looks out for a while, and sleeps only then. Between two
+looks it lets others have its processor: whoever is to answer may be waiting for just this one.
 
 Where the other end is slow, or has to share the processors with others, looking out keeps the answer away. So after
 vain tries in a row, sleep at once, for a number of waits that doubles each time. An answer that came only after
@@ -21,8 +20,6 @@ from typing import TypeVar
 
 #: Longer than an answer takes that comes through another process; shorter than anybody notices.
 LOOK_OUT_SECONDS = 0.0002
-#: For so long of that the processor is held.
-HOLD_SECONDS = 0.00003
 #: So many vain tries in a row are enough; one that took so many seconds counts as all of them.
 MOST_VAIN_TRIES = 2
 TOO_LONG_SECONDS = 0.001
@@ -54,8 +51,7 @@ class LookOut:
             if found or passed >= LOOK_OUT_SECONDS:
                 self.learn(paid=passed < LOOK_OUT_SECONDS, too_long=passed >= TOO_LONG_SECONDS)
                 return found or None
-            if passed >= HOLD_SECONDS:
-                os.sched_yield()
+            os.sched_yield()
 
     def learn(self, *, paid: bool, too_long: bool = False) -> None:
         """Take note of how a try went."""

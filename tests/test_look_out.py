@@ -10,7 +10,6 @@ import pytest
 from refimpl import look_out
 from refimpl.look_out import (
     FEWEST_SLEEPS,
-    HOLD_SECONDS,
     LOOK_OUT_SECONDS,
     MOST_SLEEPS,
     MOST_VAIN_TRIES,
@@ -67,15 +66,9 @@ def sleeps(looking: LookOut) -> int:
     return count
 
 
-def test_it_looks_until_it_finds_and_holds_the_processor_at_first(clock: Clock) -> None:
-    found = looks(clock, HOLD_SECONDS / 4, None, None, "it")
-    assert LookOut().find(lambda: next(found)) == "it"
-    assert clock.yields == 0
-
-
-def test_after_a_while_it_lets_others_have_the_processor_between_two_looks(clock: Clock) -> None:
+def test_it_looks_until_it_finds_and_lets_others_have_the_processor_between_two_looks(clock: Clock) -> None:
     clock.taken_by_others = LOOK_OUT_SECONDS / 8
-    found = looks(clock, HOLD_SECONDS, None, None, "it")
+    found = looks(clock, LOOK_OUT_SECONDS / 8, None, None, "it")
     assert LookOut().find(lambda: next(found)) == "it"
     assert clock.yields == 2
 
@@ -111,6 +104,6 @@ def test_what_pays_halves_that_again() -> None:
 def test_an_answer_that_came_while_others_had_the_processor_for_long_is_vain_and_enough(clock: Clock) -> None:
     clock.taken_by_others = TOO_LONG_SECONDS
     looking = LookOut()
-    found = looks(clock, HOLD_SECONDS, None, "late")
+    found = looks(clock, LOOK_OUT_SECONDS / 8, None, "late")
     assert looking.find(lambda: next(found)) == "late"
     assert sleeps(looking) == FEWEST_SLEEPS

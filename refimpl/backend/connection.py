@@ -185,7 +185,7 @@ class Connection:
 
     def _notify(self) -> None:
         self.notifications_sent += 1
-        self._loop.is_answer_due = True
+        self._loop.has_told_a_guest = True
         self._guest.platform.notify(self._port)
 
     def resume(self) -> None:

@@ -132,7 +132,7 @@ class Guest:
     def notify(self, port: int) -> None:
         """Send an event on our port."""
         self.statistics.notifications_sent += 1
-        self.loop.is_answer_due = True
+        self.loop.has_told_a_guest = True
         self.platform.notify(port)
 
     def take_policy(self) -> None:

@@ -64,11 +64,13 @@ class EventLoop:
         self._handed_in: collections.deque[Callback] = collections.deque()
         self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_rung = False
-        self._look_out = LookOut()
+        # After a round with events the loop looks out for answers before it sleeps; those of guests and those of the
+        # network are as likely as they are.
+        self._for_guests, self._for_the_network = LookOut(), LookOut()
         self._poll_at_once = functools.partial(self._epoll.poll, 0, _MOST_EVENTS)
-        #: Set this where a guest has been told something: it may answer at once, and the loop looks out before it
-        #: sleeps. What the network is told it answers later, and through processes that want this processor.
-        self.is_answer_due = False
+        self._was_told_something = False
+        #: Set this where a guest has been told something in this round.
+        self.has_told_a_guest = False
         self._stopping = False
         self._is_closed = False
         # Reentrant: a signal handler may ring while this thread does.
@@ -148,12 +150,14 @@ class EventLoop:
 
     def _wait_for_events(self, seconds: float | None) -> list[tuple[int, int]]:
         """Return the events there are within so many seconds; None waits for ever."""
-        is_answer_due, self.is_answer_due = self.is_answer_due, False
-        if is_answer_due and (seconds is None or seconds > LOOK_OUT_SECONDS):
-            events = self._look_out.find(self._poll_at_once)
-            if events:
-                return events
-        return self._epoll.poll(seconds, _MOST_EVENTS)
+        events = None
+        if self._was_told_something and (seconds is None or seconds > LOOK_OUT_SECONDS):
+            look_out = self._for_guests if self.has_told_a_guest else self._for_the_network
+            events = look_out.find(self._poll_at_once)
+        if events is None:
+            events = self._epoll.poll(seconds, _MOST_EVENTS)
+        self.has_told_a_guest, self._was_told_something = False, bool(events)
+        return events
 
     def _wait_seconds(self, timeout: float | None) -> float | None:
         if self._soon or self._handed_in:

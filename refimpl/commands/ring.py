@@ -86,7 +86,7 @@ class _RingEnd:
     ``_outstanding`` of the frontend and ``_owed`` of the backend bound what the peer may have published.
     """
 
-    __slots__ = ("_consumed", "_fences", "_page", "_peer", "_produced", "_seen", "_words")
+    __slots__ = ("_awaited", "_consumed", "_fences", "_page", "_peer", "_produced", "_seen", "_words")
 
     # Which words of the page this end writes, and which it reads.
     _own_producer: ClassVar[int]
@@ -106,6 +106,8 @@ class _RingEnd:
         self._peer = peer
         # Private, and never read back from the page. The peer's index is kept too, once it was found possible.
         self._produced = self._consumed = self._seen = start_index & _INDEX_MASK  # SEC-B-3, SEC-F-5
+        #: The message we have asked to be notified of; None before the first.
+        self._awaited: int | None = None
 
     def release(self) -> None:
         """Let go of every view of the page. The end cannot be used any more; a second call does nothing."""
@@ -121,14 +123,17 @@ class _RingEnd:
 
         A read fence stands after the read. Raises PeerViolation.
         """
-        known = (self._seen - self._consumed) & _INDEX_MASK
+        consumed = self._consumed
+        known = (self._seen - consumed) & _INDEX_MASK
         if known:
             return known
         seen = self._words[self._peer_producer]
-        waiting = (seen - self._consumed) & _INDEX_MASK
+        if seen == consumed:
+            return 0
+        waiting = (seen - consumed) & _INDEX_MASK
         room = self._room()
         if waiting > room:  # SEC-B-1, SEC-F-1
-            allowed = f"{self._consumed} and at most {room} more"
+            allowed = f"{consumed} and at most {room} more"
             raise PeerViolation(self._requirement, self._field, seen, allowed, self._peer)
         self._fences.read()
         self._seen = seen
@@ -155,7 +160,10 @@ class _RingEnd:
     def _final_check(self) -> bool:
         if self._unconsumed():
             return True
-        self._words[self._own_event] = (self._consumed + 1) & _INDEX_MASK
+        awaited = (self._consumed + 1) & _INDEX_MASK
+        if awaited == self._awaited:
+            return False  # Asked for already, and not there: whoever publishes it sees that.
+        self._awaited = self._words[self._own_event] = awaited
         self._fences.full()
         return self._unconsumed() > 0
 

@@ -49,8 +49,8 @@ class Call:
 
     __slots__ = ("command", "id", "ret", "sent_at")
 
-    def __init__(self, command: int, id: int) -> None:
-        self.command = Command(command)
+    def __init__(self, command: Command, id: int) -> None:
+        self.command = command
         self.id = id
         self.ret: int | None = None
         self.sent_at = time.monotonic()
@@ -117,14 +117,14 @@ class Calls:
             is_deferrable = request.cmd in DEFERRABLE
             if is_deferrable and self._deferred >= MOST_DEFERRABLE:  # SEC-F-16 (E-INFLIGHT)
                 return None
-            call = Call(request.cmd, request.id)
+            call = Call(Command(request.cmd), request.id)
             self._free_req_ids.pop()
             self._in_flight[req_id] = call
             self._deferred += is_deferrable
             must_notify = self._ring.push_request(request.to_bytes())  # RAT-1
             if must_notify:
                 device.platform.notify(self.port)  # RING-12
-        device.tally.add_command(request.cmd, notified=must_notify)
+        device.tally.add_command(call.command, notified=must_notify)
         if device.observer is not None:
             device.observe(SECTION_OF[call.command], describe(request))
         return call

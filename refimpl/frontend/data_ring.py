@@ -101,7 +101,8 @@ class DataRing:
     def take_down(self, reason: Exception, *, keep_input: bool = False, keep_ring: bool = False) -> None:
         """Give everything back; calls from now on raise ``reason``, after the data received so far if that is kept.
 
-        ``keep_ring`` is for one that the backend has let go of, as was promised to it. A second call does nothing. Threads that wait are not woken here: see Events.wake_all.
+        ``keep_ring`` is for one that the backend has let go of, as it was promised. A second call does nothing.
+        Threads that wait are not woken here: see Events.wake_all.
         """
         with self._lock:
             if self._is_down:

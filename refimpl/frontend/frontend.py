@@ -91,7 +91,7 @@ class Frontend:
             socket = self.socket()
             try:
                 socket.settimeout(timeout)
-                socket.connect((target.host, target.port_number))
+                socket.connect_to(target)
             except OSError as error:
                 socket.close()
                 failure = error

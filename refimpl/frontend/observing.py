@@ -83,10 +83,10 @@ class Tally:
             self._sums.bytes_received += received
             self._sums.notifications_sent += notifications
 
-    def add_command(self, command: int, *, notified: bool) -> None:
+    def add_command(self, command: Command, *, notified: bool) -> None:
         """Count a request sent, and its notification."""
         with self._lock:
-            self._sums.commands[Command(command).name] += 1
+            self._sums.commands[command.name] += 1
             self._sums.notifications_sent += notified
 
     def snapshot(self) -> Statistics:

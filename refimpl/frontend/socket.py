@@ -16,6 +16,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from refimpl.commands.address_format import InternetAddress
 from refimpl.commands.bind import BindRequest
 from refimpl.commands.listen import ListenRequest
 from refimpl.commands.release import ReleaseRequest
@@ -93,10 +94,13 @@ class Socket:
         The protocol cannot take a CONNECT back: one that timed out here is still under way, and a further call waits
         for it, whatever its address. After a failed one connect may be tried again.
         """
+        self.connect_to(resolve(address)[0])
+
+    def connect_to(self, target: InternetAddress) -> None:
+        """As :meth:`connect`, with nothing to resolve."""
         self._check_open()
         if self._connection is not None:
             raise OSError(errno.EISCONN, "the socket is connected")
-        target = resolve(address)[0]
         self._connector.connect(target, deadline_after(self._timeout))
         self._connection = self._connector.connection
 

@@ -119,6 +119,7 @@ class Events:
         self._masked: set[int] = set()
         self._throttles: dict[int, Throttle] = {}
         self._look_out = LookOut()
+        self._looking_out = threading.Lock()
         #: How many events came in.
         self.received = 0
 
@@ -143,6 +144,8 @@ class Events:
 
         ``seen`` spares the first look: the caller has looked already, after it read ``seen`` from :attr:`received`.
         """
+        if self._leader is None and self._find_before_sleep(look, deadline):
+            return True
         waiter = _Waiter(sources)
         self._join(waiter)
         try:
@@ -184,6 +187,7 @@ class Events:
     def forget_threads(self) -> None:
         """Forget every waiting thread: in a forked child there are none."""
         self._lock = threading.Lock()
+        self._looking_out = threading.Lock()
         self._leader, self._followers = None, []
 
     def _wait_and_look(self, waiter: _Waiter, look: Callable[[], bool], end: float) -> bool:
@@ -195,14 +199,23 @@ class Events:
                 return False
             until = self._rearm(waiter, now, end, was_useless) if self._masked else end
             if self._leader is waiter:
-                if until - now > LOOK_OUT_SECONDS and not self._followers and self._look_out.find(look):
-                    return True
                 self._lead(waiter, now, until)
             else:
                 waiter.block(until - now)
             if look():
                 return True
             was_useless = True
+
+    def _find_before_sleep(self, look: Callable[[], bool], deadline: float | None) -> bool:
+        """Say whether ``look`` said so while nobody slept: one thread looks out, and needs no event for that."""
+        if deadline is not None and deadline - time.monotonic() < LOOK_OUT_SECONDS:
+            return False
+        if not self._looking_out.acquire(blocking=False):
+            return False
+        try:
+            return bool(self._look_out.find(look))
+        finally:
+            self._looking_out.release()
 
     def _rearm(self, waiter: _Waiter, now: float, end: float, was_useless: bool) -> float:
         """Let the waiter's ports fire again that have fired; return until when to wait: ``end``, or a held port's time.

@@ -138,21 +138,29 @@ def test_work_without_end_does_not_keep_the_loop_from_ending(loop: EventLoop) ->
     assert len(rounds) == 10
 
 
-def test_the_loop_looks_out_before_it_sleeps_where_an_answer_is_due_and_nowhere_else(
-    loop: EventLoop, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("told", ["a guest", "the network"])
+def test_after_a_round_with_events_the_loop_looks_out_before_it_sleeps(
+    loop: EventLoop, monkeypatch: pytest.MonkeyPatch, told: str
 ) -> None:
-    looked_out: list[float | None] = []
-    monkeypatch.setattr(LookOut, "find", lambda _, look: looked_out.append(look()))
+    looked_out: list[LookOut] = []
+    monkeypatch.setattr(LookOut, "find", lambda self, _look: looked_out.append(self))
     loop.run_once(0.001)
     assert not looked_out
-    loop.is_answer_due = True
-    loop.run_once(0.001)
-    loop.run_once(0.001)
-    assert looked_out == [[]]
-    loop.is_answer_due = True
-    loop.run_once(0)
-    loop.run_once(0.001)
-    assert looked_out == [[]]
+
+    def work() -> None:
+        loop.has_told_a_guest = told == "a guest"
+
+    for _ in range(2):
+        loop.call_from_thread(work)
+        loop.run_once(1)
+        del looked_out[:]
+        loop.run_once(0)
+        assert not looked_out
+        loop.call_from_thread(work)
+        loop.run_once(1)
+        loop.run_once(0.001)
+        loop.run_once(0.001)
+        assert looked_out == [loop._for_guests if told == "a guest" else loop._for_the_network]
 
 
 def test_what_comes_while_the_loop_looks_out_is_done(loop: EventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +171,8 @@ def test_what_comes_while_the_loop_looks_out_is_done(loop: EventLoop, monkeypatc
 
     done: list[str] = []
     monkeypatch.setattr(LookOut, "find", find)
-    loop.is_answer_due = True
+    loop.ring_doorbell()
+    loop.run_once(30)
     loop.run_once(30)
     assert done == ["handed in"]
 

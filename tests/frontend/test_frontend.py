@@ -195,7 +195,7 @@ def test_an_interrupted_connect_leaves_no_socket(pair, do, monkeypatch):
     def interrupted(self, address):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Socket, "connect", interrupted)
+    monkeypatch.setattr(Socket, "connect_to", interrupted)
     connecting = do(pair.frontend.create_connection, ("192.0.2.1", 80))
     for command in (raw.SOCKET, raw.RELEASE):
         asked = pair.backend.await_request()

@@ -241,7 +241,7 @@ def test_a_fault_is_found_by_the_probe_of_its_requirement(
 ) -> None:
     fault(monkeypatch)
     asked = [probe for probe in PROBES if id in probe.ids and name in probe.name]
-    outcomes = walk(asked, patience=0.6)
+    outcomes = walk(asked, patience=1.0)
     assert asked
     assert {each.verdict for each in outcomes.values()} == {verdict}, outcomes
 

@@ -23,7 +23,7 @@ from refimpl.data_ring.notification import NotifyConsumer
 from refimpl.errors import DeviceGone, ForkedDomain
 from refimpl.frontend.calls import Calls
 from refimpl.frontend.observing import Event, Observer, Tally
-from refimpl.frontend.spare_rings import SpareRings
+from refimpl.frontend.spare_rings import SPARE_RINGS, SpareRings
 from refimpl.frontend.waiting import Events
 from refimpl.platform import Platform
 
@@ -37,7 +37,8 @@ class Options:
     """How a frontend was asked to be.
 
     ``timeout`` is how many seconds a backend may leave a command unanswered that needs no waiting, and a state change.
-    ``death_notice`` lets our own backend hear of this process's death in a domain that lives on.
+    ``death_notice`` lets our own backend hear of this process's death in a domain that lives on. ``spare_rings`` are
+    kept for sockets to come.
     """
 
     ring_order: int | None = None
@@ -46,6 +47,7 @@ class Options:
     timeout: float = 10.0
     observer: Observer | None = None
     death_notice: bool = True
+    spare_rings: int = SPARE_RINGS
 
 
 class Device:
@@ -73,7 +75,7 @@ class Device:
         # All data rings, also those of an ACCEPT or CONNECT in flight.
         self._rings: set[DataRing] = set()
         self._rings_lock = threading.Lock()
-        self.spare_rings = SpareRings()
+        self.spare_rings = SpareRings(options.spare_rings)
         self._ids = itertools.count(1)
         self._page = platform.grant(peer, 1)  # FNODE-4, FNODE-5, RING-2, SEC-F-8
         try:

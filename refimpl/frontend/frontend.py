@@ -22,6 +22,7 @@ from refimpl.frontend.lifecycle import Lifecycle, end_earlier_life
 from refimpl.frontend.names import Address, resolve
 from refimpl.frontend.observing import Observer, Statistics, Tally
 from refimpl.frontend.socket import DEFAULT_BACKLOG, LINGER_SECONDS, Socket
+from refimpl.frontend.spare_rings import SPARE_RINGS
 from refimpl.platform import Platform
 from refimpl.xenstore.state_machine import XenbusState
 
@@ -54,6 +55,7 @@ class Frontend:
         arrival_timeout: float = ARRIVAL_SECONDS,
         observer: Observer | None = None,
         death_notice: bool = True,
+        spare_rings: int = SPARE_RINGS,
     ) -> Self:
         """Bring the device up, whatever state an earlier frontend left it in, and return it once it is Connected.
 
@@ -61,7 +63,8 @@ class Frontend:
         ``draft_layout`` is the layout of the indexes page for a backend of a draft of the protocol, which cannot tell.
         ``timeout`` (seconds) is for this call, and then for whatever a backend should do at once; before it the
         toolstack has ``arrival_timeout`` to make the device. ``death_notice``, on Xen, uses a byte of the commands
-        ring's padding to let our own backend hear of this process's death in a domain that lives on.
+        ring's padding to let our own backend hear of this process's death in a domain that lives on. So many
+        ``spare_rings`` at most are kept for sockets to come when theirs are closed.
 
         Raises TimeoutError, DeviceGone (there is no device), DeviceInUse (another process has it), PlatformUnavailable
         (a kernel's driver has it), PeerViolation (a backend we cannot talk to), LimitReached, StoreError, and Misuse
@@ -69,7 +72,7 @@ class Frontend:
         """
         if ring_order is not None and not 1 <= ring_order <= MAX_RING_ORDER:  # IDXPAGE-5, IDXPAGE-19
             raise Misuse(f"ring_order is 1 to {MAX_RING_ORDER}, not {ring_order}")
-        options = Options(ring_order, notify_consumer, draft_layout, timeout, observer, death_notice)
+        options = Options(ring_order, notify_consumer, draft_layout, timeout, observer, death_notice, spare_rings)
         with _one_at_a_time(platform):
             await_device(platform, device_id, arrival_timeout)
             end_earlier_life(platform)

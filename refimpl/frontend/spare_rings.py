@@ -13,21 +13,22 @@ import threading
 
 from refimpl.frontend.data_ring_pages import DataRingPages
 
-#: So many at most: of order 9 they are 16 MiB, of order 4 a seventh of what a Xen guest may grant.
-MOST_SPARE_RINGS = 8
+#: So many, unless another number is asked for: of order 9 16 MiB, of order 4 a seventh of what a Xen guest may grant.
+SPARE_RINGS = 8
 
 
 class SpareRings:
-    """The rings one device has to spare. For any number of threads."""
+    """The rings one device has to spare, about ``most``. For any number of threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._rings: list[DataRingPages] = []
         self._is_over = False
         self._lock = threading.Lock()
 
     def has_room(self) -> bool:
         """Say whether one more may be promised."""
-        return len(self._rings) < MOST_SPARE_RINGS
+        return len(self._rings) < self._most
 
     def keep(self, ring: DataRingPages) -> None:
         """Keep a ring that was promised, as new; several at once may be a few too many."""

@@ -46,8 +46,11 @@ class Run:
         attach(self.store, domid)
 
     def open(self, platform: ShmPlatform, **options: Any) -> Frontend:
-        """Open a frontend; close it while there is a backend, or the closing takes its time-out."""
-        return Frontend.open(platform, **{"ring_order": 1, "timeout": PATIENCE, **options})
+        """Open a frontend; close it while there is a backend, or the closing takes its time-out.
+
+        It keeps no rings: what is held is in use.
+        """
+        return Frontend.open(platform, **{"ring_order": 1, "timeout": PATIENCE, "spare_rings": 0, **options})
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def test_a_guests_calls_end_when_the_backend_stops_at(run, echo, do, held, becom
         using = do(use_every_command, frontend, echo, 0.3)
         become("T", lambda: process_state(stopping.pid))
         # The calls end at their time-outs; a RELEASE has more patience where a CONNECT is under way (E-ORDER).
-        threading.Timer(0.6 if command == "CONNECT" else 2.2, stopping.signal, [signal.SIGCONT]).start()
+        threading.Timer(1.4 if command == "CONNECT" else 2.2, stopping.signal, [signal.SIGCONT]).start()
         with pytest.raises(OSError):
             using.result()
         become(True, lambda: process_state(stopping.pid) != "T")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from refimpl.errors import StoreError
-from refimpl.frontend import Frontend, Socket, spare_rings
+from refimpl.frontend import Frontend, Socket
 from refimpl.shm import ShmPlatform
 from refimpl.testing import DataRing, HostileBackend, raw
 from refimpl.testing.doing import Doing
@@ -143,12 +143,6 @@ def paired(machine: Machine) -> Iterator[Callable[..., Pair]]:
 @pytest.fixture
 def pair(paired: Callable[..., Pair]) -> Pair:
     return paired()
-
-
-@pytest.fixture
-def no_spares(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every data ring end with its socket."""
-    monkeypatch.setattr(spare_rings, "MOST_SPARE_RINGS", 0)
 
 
 @pytest.fixture

@@ -199,7 +199,8 @@ def test_a_thread_that_waits_hears_of_impossible_indexes(pair, do, word):
 
 @pytest.mark.security("SEC-F-5", "SEC-F-9")
 @pytest.mark.erratum("E-OWNIDX")
-def test_nothing_a_backend_writes_into_the_indexes_page_changes_what_is_ended(pair, do, no_spares):
+def test_nothing_a_backend_writes_into_the_indexes_page_changes_what_is_ended(paired, do):
+    pair = paired(spare_rings=0)
     socket, ring = pair.connected()
     other, other_ring = pair.connected()
     refs, others = ring.indexes.refs(2), other_ring.indexes.refs(2)
@@ -357,7 +358,8 @@ def test_close_does_not_wait_for_what_cannot_be(pair, do, why):
 
 @pytest.mark.spec("RELEASE-5", "RELEASE-6")
 @pytest.mark.erratum("E-REUSE")
-def test_the_ring_is_ours_until_release_is_answered(pair, do, no_spares):
+def test_the_ring_is_ours_until_release_is_answered(paired, do):
+    pair = paired(spare_rings=0)
     socket, ring = pair.connected()
     refs = ring.indexes.refs(2)
     closing = do(socket.close)

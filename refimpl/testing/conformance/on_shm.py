@@ -17,6 +17,9 @@ from refimpl.testing.conformance.spawned import SpawnedProcess
 #: Enough for every check, and few enough to be granted to the last one.
 ARENA_PAGES = 1024
 
+#: Seconds that the host may take to end, whatever the patience with what is checked.
+_HOST_PATIENCE = 30.0
+
 _HOST = """
 import sys
 from refimpl.shm import serve
@@ -109,4 +112,4 @@ class ShmFactory(Factory):
         host, self._host = self._host, None
         if host is not None:
             with host:
-                host.wait(self.patience)
+                host.wait(_HOST_PATIENCE)

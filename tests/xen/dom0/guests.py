@@ -16,8 +16,8 @@ RESULTS = Path("/exchange/results")
 DOM0_ADDRESS = "10.57.0.1"
 #: Where image/agent.py listens.
 _AGENT_PORT = 5757
-#: MiB of a guest. The image is held twice while it is unpacked, and what is unpacked may fill half of the rest.
-MEMORY = 320
+#: MiB of a guest. The image is held twice while it is unpacked.
+MEMORY = int(Path("/exchange/guest-memory").read_text())
 #: As the harness starts it in dom0.
 PYTEST = Path("/exchange/pytest").read_text().strip()
 RECORD_EVIDENCE = bool(Path("/exchange/evidence").read_text())
@@ -26,7 +26,8 @@ name = "{name}"
 type = "pv"
 kernel = "/exchange/vmlinux"
 ramdisk = "/exchange/system.cpio"
-extra = "console=hvc0 quiet loglevel=4 panic=5"
+extra = "console=hvc0 quiet loglevel=4 panic=5 rootfstype=ramfs clocksource=tsc tsc=reliable"
+tsc_mode = "native"
 memory = {memory}
 vcpus = 1
 vif = ["script=/usr/lib/refimpl-xen/vif"]
@@ -123,14 +124,14 @@ class Guest:
         subprocess.run(["xl", "destroy", self.name], check=False, capture_output=True)
 
 
-def create(name: str, *, memory: int = MEMORY, pvcalls: bool = False, patience: float = 90) -> Guest:
+def create(name: str, *, pvcalls: bool = False, patience: float = 90) -> Guest:
     """Start a guest and wait until it can be told what to do.
 
     With ``pvcalls`` a backend has to run already: xl waits for it, 10 s and no longer.
     """
     configuration = Path(f"/tmp/{name}.cfg")
     device = '"backend=0"' if pvcalls else ""
-    configuration.write_text(CONFIGURATION.format(name=name, memory=memory, pvcalls=device))
+    configuration.write_text(CONFIGURATION.format(name=name, memory=MEMORY, pvcalls=device))
     made = subprocess.run(["xl", "create", "-q", configuration], capture_output=True, text=True)
     if made.returncode:
         raise RuntimeError(f"xl create {name}: {made.stderr}{made.stdout}")
@@ -155,9 +156,9 @@ def running(name: str, patience: float = 90) -> Guest:
 
 
 @contextlib.contextmanager
-def started(name: str, *, memory: int = MEMORY, pvcalls: bool = False) -> Iterator[Guest]:
+def started(name: str, *, pvcalls: bool = False) -> Iterator[Guest]:
     """Start a guest for a block."""
-    guest = create(name, memory=memory, pvcalls=pvcalls)
+    guest = create(name, pvcalls=pvcalls)
     try:
         yield guest
     finally:

@@ -12,8 +12,6 @@ import pytest
 import services
 from guests import Guest, started
 
-#: The harness gives this a boot of its own: Linux's driver takes the devices of whatever guests there are.
-OWN_BOOT = True
 pytestmark = pytest.mark.timeout(400)
 #: The tests of what programs see.
 PROGRAMS = "guest/test_sockets.py guest/test_streams.py guest/test_listeners.py"

@@ -20,8 +20,6 @@ import pytest
 from guests import RESULTS, Guest, started
 from programs import BackendProcess, Conversation
 
-#: Only when asked for: it takes minutes, and says nothing that could fail.
-ONLY_BY_NAME = True
 pytestmark = pytest.mark.timeout(1200)
 #: So many rounds, but none begun after so many seconds.
 ROUNDS, LONGEST_SECONDS = 3, 150

@@ -190,6 +190,9 @@ class Platform(ABC):
     fences: Fences
     #: The ring order a frontend asks for when it is not told one.
     default_ring_order: int
+    #: Whether a frontend asks by POLL before each ACCEPT when it is not told: where a backend may be a kernel's that
+    #: does not survive RELEASE of a listener with an ACCEPT outstanding (E-ACC-REL).
+    default_poll_first: bool = False
 
     @abstractmethod
     def grant(self, peer: int, page_count: int, *, writable: bool = True) -> GrantedPages:

@@ -33,11 +33,13 @@ _XENBUS = "/dev/xen/xenbus"
 class XenPlatform(Platform):
     """The platform on real grants, event channels and xenstore; make one with :meth:`open`.
 
-    Ring order 4 is the default because 60 such sockets fit what Linux lets a domain grant (1024 pages).
+    Ring order 4 is the default because 60 such sockets fit what Linux lets a domain grant (1024 pages); POLL before
+    ACCEPT, because the backend may be Linux's.
     """
 
     name = "xen"
     default_ring_order = 4
+    default_poll_first = True
 
     def __init__(
         self,

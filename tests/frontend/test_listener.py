@@ -194,6 +194,45 @@ def test_a_connection_nobody_came_for_is_released_with_the_listener(pair, do):
     assert pair.frontend._device.live_rings() == []
 
 
+@pytest.mark.erratum("E-ACC-REL")
+def test_accept_that_asks_first_has_a_poll_waiting_and_no_accept(paired, do):
+    """A RELEASE then meets no ACCEPT; what comes of the accept is the same."""
+    pair = paired(poll_first=True)
+    listener = pair.listening()
+    accepting = do(listener.accept)
+    for ret in (-4, 0):  # Interrupted, it asks again.
+        poll = pair.backend.await_request()
+        assert (poll.cmd, poll.id) == (raw.POLL, listener.id)
+        assert pair.no_request()
+        pair.backend.answer(poll, ret)
+    ring = accept(pair, pair.backend.await_request())
+    ring.produce("in", b"x")
+    pair.backend.notify(ring.port)
+    assert accepting.result()[0].recv(1) == b"x"
+
+    accepting = do(listener.accept)
+    assert pair.backend.await_request().cmd == raw.POLL
+    pair.answered(listener.close)
+    with pytest.raises(OSError, match="closed"):
+        accepting.result()
+
+
+@pytest.mark.erratum("E-ACC-REL")
+def test_accept_that_asks_first_and_does_not_wait(paired, do):
+    pair = paired(poll_first=True)
+    listener = pair.listening()
+    listener.settimeout(0)
+    for _ in range(3):
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    poll = pair.backend.await_request()
+    assert pair.no_request()
+    pair.backend.answer(poll)
+    accepting = do(listener.accept)
+    accept(pair, pair.backend.await_request())
+    accepting.result()
+
+
 @pytest.mark.spec("BIND-2")
 def test_accept_needs_a_listener(pair):
     with pytest.raises(OSError) as refused:

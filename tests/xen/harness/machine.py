@@ -16,11 +16,13 @@ from image import Image, run_unpacked
 
 #: What Xen 4.17 and a PV dom0 boot on under emulation: newer models have SMAP, under which dom0 dies at once. Without
 #: RDRAND every boot waits a second and a half for randomness.
-_PROCESSOR = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand"
+#: SVM with nested pages is for guests of Xen's that are not paravirtualised.
+_PROCESSOR = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,+svm,+npt"
 #: MiB of dom0, of each guest, of Xen itself, and of QEMU's translated code.
 _DOM0, GUEST, _XEN, _TRANSLATED = 512, 256, 96, 128
-#: The first file system of dom0 and guests holds the image whole: it must not stop at half of their memory.
-LINUX = "console=hvc0 quiet loglevel=4 panic=5 rootfstype=ramfs"
+#: The first file system of dom0 and guests holds the image whole: it must not stop at half of their memory. What guards
+#: a processor against its own speculation only costs an emulated one time.
+LINUX = "console=hvc0 quiet loglevel=4 panic=5 rootfstype=ramfs mitigations=off init_on_alloc=0"
 
 
 def memory_for(guests: int) -> int:
@@ -50,7 +52,7 @@ def command(root: Path, image: Image, exchange: Path, memory: int, processors: i
         "-kernel",
         image.xen,
         "-append",
-        f"console=com1 com1=115200,8n1 dom0_mem={_DOM0}M,max:{_DOM0}M",
+        f"console=com1 com1=115200,8n1 spec-ctrl=no dom0_mem={_DOM0}M,max:{_DOM0}M",
     ]
     qemu += ["-initrd", f"{image.kernel} {LINUX},{exchange}/system.cpio"]
     return qemu

@@ -27,12 +27,12 @@ BOOTS = (
     Boot(("matrix",)),
     Boot(("conformance", "platform"), guests=2),
     Boot(("conform",)),
-    Boot(("lifecycle", "deaths", "readme"), guests=3),
+    Boot(("lifecycle", "deaths", "unprivileged", "readme"), guests=3),
     Boot(("conform_hostile",)),
     Boot(("linux_oops",)),
 )
-#: What runs only when it is named: it measures, and says nothing that could fail.
-ONLY_BY_NAME = (Boot(("speed",)),)
+#: What runs only when it is named: these measure, and say nothing that could fail.
+ONLY_BY_NAME = (Boot(("speed",)), Boot(("profile",)))
 
 
 def names() -> list[str]:

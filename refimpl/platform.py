@@ -253,6 +253,14 @@ class Platform(ABC):
         """Take the backend's part of this domain for this process, as :meth:`hold_frontend` takes a device."""
         return _nothing_to_release
 
+    def catch_up(self) -> bool:
+        """Learn whether this domain was saved and restored since the platform was opened; return whether it was.
+
+        Its event channels are dead then, and forgotten; what it granted and mapped is dead too, and still to be given
+        back; :attr:`domid` may be another one. Where a domain is a process it is never saved.
+        """
+        return False
+
     def fileno(self) -> int | None:
         """Return a descriptor that is readable while ``wait(0)`` has something, None where there is no such."""
         return None

@@ -10,7 +10,7 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Self
+from typing import NamedTuple, Self
 
 from refimpl.errors import (
     DomainClosed,
@@ -18,7 +18,7 @@ from refimpl.errors import (
     StoreError,
 )
 from refimpl.fence import fences
-from refimpl.platform import Platform
+from refimpl.platform import Platform, Store
 from refimpl.store.client import StoreClient
 from refimpl.xen import kernel_drivers
 from refimpl.xen.device_lock import DeviceLock
@@ -28,6 +28,14 @@ from refimpl.xen.gntalloc import GrantAllocator, XenGrantedPages
 from refimpl.xen.gntdev import GrantMapper, XenMappedPages
 
 _XENBUS = "/dev/xen/xenbus"
+
+
+class Life(NamedTuple):
+    """What xenstore says of this domain that is another after it was saved and restored, here or on another host."""
+
+    domid: int
+    #: The page through which it talks to xenstore; dom0 has none that is told.
+    store_page: bytes | None
 
 
 class XenPlatform(Platform):
@@ -43,13 +51,14 @@ class XenPlatform(Platform):
 
     def __init__(
         self,
-        domid: int,
+        life: Life,
         store: StoreClient,
         allocator: GrantAllocator,
         mapper: GrantMapper,
         channels: EventChannels,
     ) -> None:
-        self.domid = domid
+        self.domid = life.domid
+        self._life = life
         self.store = store
         self.fences = fences()
         self._allocator = allocator
@@ -75,7 +84,7 @@ class XenPlatform(Platform):
             opened.callback(channels.close)
             store = _open_store()
             opened.callback(store.close)
-            platform = cls(_own_domid(store), store, allocator, mapper, channels)
+            platform = cls(_own_life(store), store, allocator, mapper, channels)
             opened.pop_all()
         return platform
 
@@ -123,6 +132,16 @@ class XenPlatform(Platform):
         """See :meth:`Platform.wake`."""
         self._check()
         self._channels.wake()
+
+    def catch_up(self) -> bool:
+        """See :meth:`Platform.catch_up`."""
+        self._check()
+        life = _own_life(self.store)
+        if life == self._life:
+            return False
+        self._channels.leave_behind()
+        self._life, self.domid = life, life.domid
+        return True
 
     def fileno(self) -> int:
         """See :meth:`Platform.fileno`."""
@@ -192,11 +211,10 @@ def _open_store() -> StoreClient:
     return StoreClient.connect_device(_XENBUS)
 
 
-def _own_domid(store: StoreClient) -> int:
-    """Read the node that the toolstack writes into every domain's own directory, dom0's too."""
+def _own_life(store: Store) -> Life:
+    """Read the nodes that the toolstack writes into every domain's own directory, the domid into dom0's too."""
     try:
-        text = store.read("domid")
-        return int(text)
+        return Life(int(store.read("domid")), store.read_or_none("store/ring-ref"))
     except (StoreError, ValueError) as error:
         raise PlatformUnavailable(
             f"xenstore does not say which domain this is (node domid: {error}); in dom0: sudo systemctl restart xen"

@@ -139,6 +139,24 @@ class EventChannels:
             if not self._closed:
                 os.eventfd_write(self._wake, 1)
 
+    def leave_behind(self) -> None:
+        """Forget every port and start anew: the domain was restored, and Xen knows none of them.
+
+        Nothing is unbound or closed. Linux (6.1) forgets the ports of its own drivers over a restore, and not those of
+        programs: to unbind one, or to close the last descriptor that has one, is a BUG in its kernel. So the old
+        descriptors stay open, and their ports bound in name, until this process ends.
+        """
+        with self._lock:
+            self._check_open()
+            for descriptor in self._ports_of:
+                self._epoll.unregister(descriptor)
+            self._descriptor_of_port.clear()
+            self._restricted.clear()
+            self._unrestricted = open_device("/dev/xen/evtchn", "xen-evtchn")
+            self._ports_of = {self._unrestricted: set()}
+            self._epoll.register(self._unrestricted, select.EPOLLIN)
+            os.eventfd_write(self._wake, 1)
+
     def close(self) -> None:
         """Close every port. A wait in progress ends with DomainClosed. A second call does nothing."""
         with self._lock:

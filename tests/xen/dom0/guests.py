@@ -49,10 +49,10 @@ class CommandFailed(AssertionError):
 class Guest:
     """A running guest, made by :func:`started`."""
 
-    def __init__(self, name: str, domid: int) -> None:
+    def __init__(self, name: str, domid: int, address: str | None = None) -> None:
         self.name = name
         self.domid = domid
-        self.address = f"10.57.{domid}.2"
+        self.address = address or f"10.57.{domid}.2"
 
     def open(self, command: str, timeout: float | None = 60) -> socket.socket:
         """Start a shell command in the guest; return the connection that is its input and output.
@@ -144,9 +144,9 @@ def create(name: str, *, pvcalls: bool = False, kind: str = "pv", patience: floa
     return running(name, patience)
 
 
-def running(name: str, patience: float = 90) -> Guest:
-    """Wait until a guest that was created can be told what to do, and return it."""
-    guest = Guest(name, int(subprocess.check_output(["xl", "domid", name])))
+def running(name: str, patience: float = 90, address: str | None = None) -> Guest:
+    """Wait until a guest that was created can be told what to do, and return it; ``address`` where it kept an older."""
+    guest = Guest(name, int(subprocess.check_output(["xl", "domid", name])), address)
     deadline = time.monotonic() + patience
     while True:
         try:

@@ -27,7 +27,7 @@ BOOTS = (
     Boot(("matrix",)),
     Boot(("conformance", "platform"), guests=2),
     Boot(("conform",)),
-    Boot(("lifecycle", "deaths", "unprivileged", "readme"), guests=3),
+    Boot(("lifecycle", "deaths", "unprivileged", "restore", "readme"), guests=3),
     Boot(("conform_hostile",)),
     Boot(("linux_oops",)),
 )

@@ -14,6 +14,7 @@ from typing import NamedTuple, Self
 
 from refimpl.errors import (
     DomainClosed,
+    ForkedDomain,
     PlatformUnavailable,
     StoreError,
 )
@@ -22,7 +23,7 @@ from refimpl.platform import Platform, Store
 from refimpl.store.client import StoreClient
 from refimpl.xen import kernel_drivers
 from refimpl.xen.device_lock import DeviceLock
-from refimpl.xen.devices import check_device, check_process
+from refimpl.xen.devices import check_device
 from refimpl.xen.event_channels import EventChannels
 from refimpl.xen.gntalloc import GrantAllocator, XenGrantedPages
 from refimpl.xen.gntdev import GrantMapper, XenMappedPages
@@ -65,8 +66,9 @@ class XenPlatform(Platform):
         self._mapper = mapper
         self._channels = channels
         self._locks: list[DeviceLock] = []
-        self._process = os.getpid()
-        self._closed = False
+        #: Not after :meth:`close`, nor in a forked child, whatever process that is: to ask which costs a system call.
+        self._is_usable = True
+        self._is_in_child = False
         _platforms.add(self)
 
     @classmethod
@@ -167,10 +169,11 @@ class XenPlatform(Platform):
 
     def close(self) -> None:
         """See :meth:`Platform.close`. Pages that somebody still looks at go when the last view of them does."""
-        check_process(self._process)
-        if self._closed:
+        if self._is_in_child:
+            self._check()
+        if not self._is_usable:
             return
-        self._closed = True
+        self._is_usable = False
         _platforms.discard(self)
         self._channels.close()
         self._mapper.close()
@@ -180,13 +183,16 @@ class XenPlatform(Platform):
             lock.release()
 
     def _check(self) -> None:
-        check_process(self._process)
-        if self._closed:
-            raise DomainClosed("this domain's platform was closed")
+        if self._is_usable:
+            return
+        if self._is_in_child:
+            raise ForkedDomain("this domain belongs to the process that forked")
+        raise DomainClosed("this domain's platform was closed")
 
     def _release_in_child(self) -> None:
         # No ioctl and no munmap: what they would end is the parent's. A grant, a map or a port lives as long as any
         # process has its descriptor, so a child that kept them would outlive its parent's death in the peer's eyes.
+        self._is_usable, self._is_in_child = False, True
         self._channels.release_descriptors()
         os.close(self._allocator.descriptor)
         os.close(self._mapper.descriptor)

@@ -9,10 +9,12 @@ does that for all; and for domain 0, to which the kernel restricts none.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import threading
-from collections.abc import Collection, Sequence
+from array import array
+from collections.abc import Sequence
 
 from refimpl.errors import DomainClosed, LimitReached, PermissionRefused, PlatformError, PortRefused
 from refimpl.xen import ioctls
@@ -33,7 +35,8 @@ class EventChannels:
         self._closed = False
         self._unrestricted = open_device("/dev/xen/evtchn", "xen-evtchn")
         self._restricted: dict[int, int] = {}
-        self._descriptor_of_port: dict[int, int] = {}
+        #: Each port's descriptor, and its number as the kernel reads it.
+        self._ports: dict[int, tuple[int, bytes]] = {}
         self._ports_of: dict[int, set[int]] = {self._unrestricted: set()}
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll = select.epoll()
@@ -76,12 +79,12 @@ class EventChannels:
 
     def notify(self, port: int) -> None:
         """Send an event to the other end. Raises PortRefused."""
-        descriptor = self._descriptor_of_port.get(port)
-        if descriptor is None:
+        known = self._ports.get(port)
+        if known is None:
             self._check_open()
             raise PortRefused(port, "not one of ours")
         try:
-            ioctls.request(descriptor, ioctls.EVTCHN_NOTIFY, ioctls.PORT_LAYOUT.pack(port))
+            fcntl.ioctl(known[0], ioctls.EVTCHN_NOTIFY, known[1])
         except OSError as error:  # Closed by another thread since.
             raise PortRefused(port, "not one of ours") from error
 
@@ -90,14 +93,14 @@ class EventChannels:
         with self._waiting:
             self._check_open()
             ready = self._epoll.poll(None if timeout is None else max(timeout, 0))
-            fired: dict[int, None] = {}
             with self._lock:
                 self._check_open()
-                for descriptor, _ in ready:
-                    fired.update(dict.fromkeys(self._take_events(descriptor)))
-        return list(fired)
+                if len(ready) == 1:
+                    return self._take_events(ready[0][0])
+                return list({port for descriptor, _ in ready for port in self._take_events(descriptor)})
 
-    def _take_events(self, descriptor: int) -> Collection[int]:
+    def _take_events(self, descriptor: int) -> Sequence[int]:
+        """Read which ports fired, each once: the kernel masks a port before it says so."""
         try:
             if descriptor == self._wake:
                 os.eventfd_read(self._wake)
@@ -105,9 +108,9 @@ class EventChannels:
             ours = self._ports_of.get(descriptor, ())
             if not ours:  # Closed since, and its number may already mean another file.
                 return ()
-            with memoryview(os.read(descriptor, _LARGEST_READ)).cast("I") as ports:
-                # A port closed since it fired is still in the kernel's list.
-                return [port for port in ports if port in ours]
+            # A port closed since it fired is still in the kernel's list.
+            ports = array("I", os.read(descriptor, _LARGEST_READ))
+            return [port for port in ports if port in ours]
         except BlockingIOError:
             return ()
         except OSError as error:
@@ -115,22 +118,23 @@ class EventChannels:
                 raise
             # The kernel's list is full of ports that fired and were closed: take it as an event of every port.
             ioctls.request(descriptor, ioctls.EVTCHN_RESET)
-            return ours
+            return list(ours)
 
     def rearm(self, port: int) -> None:
         """Let the port fire again. A port closed since is ignored."""
         with self._lock:
-            descriptor = self._descriptor_of_port.get(port)
-            if descriptor is not None:
-                os.write(descriptor, ioctls.PORT_LAYOUT.pack(port))
+            known = self._ports.get(port)
+            if known is not None:
+                os.write(*known)
 
     def close_port(self, port: int) -> None:
         """Close an event channel. A port not ours is ignored."""
         with self._lock:
-            descriptor = self._descriptor_of_port.pop(port, None)
-            if descriptor is not None:
+            known = self._ports.pop(port, None)
+            if known is not None:
+                descriptor, word = known
                 self._ports_of[descriptor].remove(port)
-                ioctls.request(descriptor, ioctls.EVTCHN_UNBIND, ioctls.PORT_LAYOUT.pack(port))
+                ioctls.request(descriptor, ioctls.EVTCHN_UNBIND, word)
                 self._close_if_unused(descriptor)
 
     def wake(self) -> None:
@@ -150,7 +154,7 @@ class EventChannels:
             self._check_open()
             for descriptor in self._ports_of:
                 self._epoll.unregister(descriptor)
-            self._descriptor_of_port.clear()
+            self._ports.clear()
             self._restricted.clear()
             self._unrestricted = open_device("/dev/xen/evtchn", "xen-evtchn")
             self._ports_of = {self._unrestricted: set()}
@@ -170,7 +174,7 @@ class EventChannels:
     def release_descriptors(self) -> None:
         """Close the descriptors, and nothing else: all that a forked child may do."""
         self._closed = True
-        self._descriptor_of_port.clear()
+        self._ports.clear()
         self._epoll.close()
         os.close(self._wake)
         for descriptor in self._ports_of:
@@ -188,7 +192,7 @@ class EventChannels:
         return descriptor
 
     def _add(self, descriptor: int, port: int) -> None:
-        self._descriptor_of_port[port] = descriptor
+        self._ports[port] = descriptor, ioctls.PORT_LAYOUT.pack(port)
         self._ports_of[descriptor].add(port)
 
     def _close_if_unused(self, descriptor: int) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from guests import Guest
 
 #: dom0/services.py
-ECHO = "127.0.0.1 7001"
+ECHO_PORT = 7001
+ECHO = f"127.0.0.1 {ECHO_PORT}"
 PATIENCE = 60.0
 
 
@@ -60,6 +61,12 @@ class Conversation:
         """End it."""
         self._answers.close()
         self._pipe.close()
+
+
+def holding(guest: Guest, front: str, back: str, role: str, port: int) -> Conversation:
+    """Start guest/holding.py: a socket of a frontend."""
+    command = f"env FRONT={front} BACK={back} python3 tests/xen/guest/holding.py {role} {port}"
+    return Conversation(guest, command)
 
 
 class Program:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 import services
 from guests import Guest, started
-from programs import ECHO, PATIENCE, BackendProcess, Program
+from programs import ECHO, ECHO_PORT, PATIENCE, BackendProcess, Program, holding
 
 from refimpl.errors import DeviceInUse
 from refimpl.toolstack import attach, detach
@@ -60,9 +61,15 @@ def test_second_backend_is_told_who_serves(backend: BackendProcess, guest: Guest
         platform.hold_backend()
 
 
-def test_guest_destroyed(backend: BackendProcess, guest: Guest) -> None:
+@pytest.mark.parametrize("front", ["refimpl", "linux"])
+def test_guest_destroyed(backend: BackendProcess, guest: Guest, front: str) -> None:
     """The backend closes what was the guest's, and goes on serving another."""
-    with Program(guest) as other, started("doomed", pvcalls=True) as doomed, Program(doomed):
+    with (
+        Program(guest) as other,
+        started(f"doomed-{front}", pvcalls=True) as doomed,
+        closing(holding(doomed, front, "refimpl", "connect", ECHO_PORT)) as program,
+    ):
+        assert program.ask("hello") == "HELLO"
         services.await_connections(2)
         doomed.destroy()
         services.await_connections(1)

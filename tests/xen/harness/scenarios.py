@@ -24,7 +24,7 @@ class Boot:
 #: Everything, the longest boot first: then those that run side by side end about together. A boot of its own has what
 #: uses Linux's drivers, which take the device of whatever guest there is; what breaks dom0's driver ends with the boot.
 BOOTS = (
-    Boot(("matrix",)),
+    Boot(("matrix",), guests=2),
     Boot(("conformance", "platform"), guests=2),
     Boot(("conform",)),
     Boot(("lifecycle", "deaths", "unprivileged", "restore", "readme"), guests=3),

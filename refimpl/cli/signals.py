@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM as an orderly end.
 
 Python runs a signal's handler in the main thread, between two of its steps. One that comes just before that thread goes
-to sleep in the kernel, or that the kernel gives to another thread, is seen only when something else wakes it. So a thread
-of ours hears of signals, from the pipe that Python's part in C writes to at once.
+to sleep in the kernel, or that the kernel gives to another thread, is seen only when something else wakes it. So a
+thread of ours hears of signals, from the pipe that Python's part in C writes to at once.
 """
 
 from __future__ import annotations

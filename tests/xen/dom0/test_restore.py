@@ -12,7 +12,7 @@ import guests
 import pytest
 import services
 from guests import Guest, started
-from programs import Conversation
+from programs import Conversation, Program
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -52,6 +52,7 @@ def test_sockets_end_and_the_device_is_opened_again(sleeper: Guest) -> None:
         assert program.ask("go") == "HELLO"
         assert program.ask("domid") == str(restored.domid)
         assert program.ask("talk") == "HELLO"
-        print(restored.kernel_log()[-3000:])
-    restored.run("sleep 1")
-    print(restored.run("dmesg | tail -60; ps"))
+    # Linux (6.1) does not let a process end in peace that held event channels over a restore, but goes on itself.
+    services.await_connections(0)
+    with Program(restored) as next_one:
+        next_one.say(b"next")

@@ -6,7 +6,6 @@ domain's number. The platform is one and the same from first to last.
 
 from __future__ import annotations
 
-import os
 import sys
 
 from refimpl.frontend import Frontend, Socket
@@ -42,7 +41,8 @@ def main() -> None:
         except OSError as error:
             answer = f"{type(error).__name__}: {error}"
         print(answer, flush=True)
+    if frontend is not None:
+        frontend.close()
 
 
 main()
-os._exit(0)

@@ -21,8 +21,6 @@ MEMORY = int(Path("/exchange/guest-memory").read_text())
 #: As the harness starts it in dom0.
 PYTEST = Path("/exchange/pytest").read_text().strip()
 RECORD_EVIDENCE = bool(Path("/exchange/evidence").read_text())
-#: Whether tests in guests are to move as much as they can, and not just enough.
-WHOLE = bool(Path("/exchange/whole").read_text())
 #: The time is read from the processor, as on hardware whose counter is trusted: to ask Xen costs 35 us here.
 LINUX = Path("/exchange/linux").read_text() + " clocksource=tsc tsc=reliable"
 CONFIGURATION = f"""
@@ -96,8 +94,6 @@ class Guest:
         self, paths: str, *, name: str | None = None, evidence: bool = False, timeout: float = 300, **environment: str
     ) -> None:
         """Run tests of guest/ in the guest; with a ``name`` their results are kept. Raises CommandFailed."""
-        if WHOLE:
-            environment["WHOLE"] = "yes"
         variables = " ".join(f"{key}={value}" for key, value in environment.items())
         paths = " ".join(f"tests/xen/{path}" for path in paths.split())
         command = f"{variables} {PYTEST} {paths} --junitxml=/tmp/{name}.xml"

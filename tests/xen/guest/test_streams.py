@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import socket
 import threading
@@ -11,15 +10,13 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from conftest import BACK, FRONT
 from faults import END_LOST, OUTPUT_DROPPED, RESET_UNTOLD, STALL
 from sockets import COLLECT, ECHO, HALF_CLOSE, HASH, REPORT, RESET, SOURCE, Sockets, receive
 
 #: Half of a ring of order 4: Linux's always, and what our frontend asks for here.
 HALF = 32768
 EDGES = (1, HALF - 1, 1, HALF, HALF - 2, 3, HALF + 1, 2 * HALF - 1, 2 * HALF, 2 * HALF + 1, 4095, 4097)
-#: 64 MiB between our own two ends; with an end of Linux's only where it is asked for (`tests/xen/run --whole`).
-BULK = 64 << 20 if FRONT == BACK == "refimpl" or "WHOLE" in os.environ else 8 << 20
+BULK = 64 << 20
 
 
 @pytest.mark.spec("WORKFLOW-9", "WORKFLOW-10", "WORKFLOW-11", "WORKFLOW-14")

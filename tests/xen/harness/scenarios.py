@@ -25,9 +25,9 @@ class Boot:
 #: uses Linux's drivers, which take the device of whatever guest there is; what breaks dom0's driver ends with the boot.
 BOOTS = (
     Boot(("matrix",), guests=2),
-    Boot(("conformance", "platform"), guests=2),
-    Boot(("conform",)),
-    Boot(("lifecycle", "deaths", "unprivileged", "restore", "readme"), guests=3),
+    Boot(("conformance", "platform", "unprivileged"), guests=2),
+    Boot(("lifecycle", "deaths", "restore"), guests=3),
+    Boot(("conform", "readme")),
     Boot(("conform_hostile",)),
     Boot(("linux_oops",)),
 )

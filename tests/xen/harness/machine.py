@@ -19,7 +19,7 @@ from image import Image, run_unpacked
 #: SVM with nested pages is for guests of Xen's that are not paravirtualised.
 _PROCESSOR = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,+svm,+npt"
 #: MiB of dom0, of each guest, of Xen itself, and of QEMU's translated code.
-_DOM0, GUEST, _XEN, _TRANSLATED = 512, 256, 96, 128
+_DOM0, GUEST, _XEN, _TRANSLATED = 480, 240, 96, 128
 #: The first file system of dom0 and guests holds the image whole: it must not stop at half of their memory. What guards
 #: a processor against its own speculation only costs an emulated one time.
 LINUX = "console=hvc0 quiet loglevel=4 panic=5 rootfstype=ramfs mitigations=off init_on_alloc=0"

@@ -33,6 +33,18 @@ def test_connection_from_outside(sockets: Sockets, address: str, number: int) ->
         talk(accepted, caller)
 
 
+@pytest.mark.never("back:linux-stock", reason=STALL)
+def test_connection_over_a_network(sockets: Sockets) -> None:
+    """From outside dom0: by way of this guest's own network interface."""
+    with (
+        closing(sockets.listen((DOM0, FIRST_PORT + 13))) as listener,
+        socket.create_connection((DOM0, FIRST_PORT + 13), PATIENCE) as caller,
+        closing(sockets.accept(listener)) as accepted,
+    ):
+        caller.sendall(b"knock")
+        talk(accepted, caller)
+
+
 @pytest.mark.spec("BIND-2", "ACCEPT-2", "ACCEPT-3", "ACCEPT-4")
 @pytest.mark.never("back:linux-stock", reason=STALL)
 def test_connection_of_our_own(sockets: Sockets) -> None:

@@ -90,6 +90,12 @@ class Guest:
             assert time.monotonic() < deadline, f"{command!r} prints {printed!r}, not {expected!r}"
             time.sleep(0.1)
 
+    def make_device_anew(self) -> None:
+        """Take the device from where a frontend of refimpl's leaves it, Closed, to where Linux's starts."""
+        self.await_output("xenstore-read device/pvcalls/0/state", "6")
+        self.run("xenstore-write device/pvcalls/0/state 1")
+        self.await_output("xenstore-read $(xenstore-read device/pvcalls/0/backend)/state", "2")
+
     def pytest(
         self, paths: str, *, name: str | None = None, evidence: bool = False, timeout: float = 300, **environment: str
     ) -> None:

@@ -14,7 +14,7 @@ import signal
 import sys
 from collections import Counter
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 INTERVAL_SECONDS = 0.01
 
@@ -24,8 +24,8 @@ class Sampler:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._running: Counter[str] = Counter()
-        self._within: Counter[str] = Counter()
+        self._running: Counter[CodeType] = Counter()
+        self._within: Counter[CodeType] = Counter()
 
     def start(self) -> None:
         """Look from now on."""
@@ -34,19 +34,30 @@ class Sampler:
         signal.setitimer(signal.ITIMER_PROF, INTERVAL_SECONDS, INTERVAL_SECONDS)
 
     def _look(self, _signal: int, frame: FrameType | None) -> None:
-        names = []
+        if frame is None or frame.f_code is Sampler._look.__code__:
+            return  # To look takes longer than it should.
+        self._running[frame.f_code] += 1
+        codes = set()
         while frame is not None:
-            names.append(f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_qualname}")
+            codes.add(frame.f_code)
             frame = frame.f_back
-        self._running[names[0]] += 1
-        self._within.update(set(names))
+        self._within.update(codes)
 
     def _write(self, _signal: int, _frame: FrameType | None) -> None:
-        new = self._file.with_suffix(".new")
-        new.write_text(json.dumps({"running": self._running, "within": self._within}))
-        os.replace(new, self._file)
+        seen = {"running": by_name(self._running), "within": by_name(self._within)}
         self._running.clear()
         self._within.clear()
+        new = self._file.with_suffix(".new")
+        new.write_text(json.dumps(seen))
+        os.replace(new, self._file)
+
+
+def by_name(counts: Counter[CodeType]) -> dict[str, int]:
+    """Return the counts by the functions' names, with their modules'."""
+    named: Counter[str] = Counter()
+    for code, count in list(counts.items()):
+        named[f"{Path(code.co_filename).stem}.{code.co_qualname}"] += count
+    return dict(named)
 
 
 def main() -> None:

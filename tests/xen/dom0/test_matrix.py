@@ -64,8 +64,7 @@ def test_refimpl_in_front(guest: Guest, back: str) -> None:
 def test_linux_in_front(guest: Guest, back: str, request: pytest.FixtureRequest) -> None:
     """Last: Linux's frontend never lets go of the device. It takes the one that refimpl's left."""
     request.node.user_properties.append(("platform", "linux"))
-    guest.run("xenstore-write device/pvcalls/0/state 1")
-    guest.await_output("xenstore-read $(xenstore-read device/pvcalls/0/backend)/state", "2")
+    guest.make_device_anew()
     guest.pytest(PROGRAMS, name=f"linux-on-{back}", FRONT="linux", BACK=back)
     of_guest = guest.kernel_log()
     (RESULTS / f"{guest.name}-kernel.log").write_text(of_guest)

@@ -94,8 +94,7 @@ def test_speed(capsys: pytest.CaptureFixture[str]) -> None:
                     for front in ("refimpl 4", "refimpl 9") if back == "refimpl" else ("refimpl 4",):
                         for result in measure(guest, front, backend):
                             seen[front, back, str(result["case"])].append(result)
-                    guest.run("xenstore-write device/pvcalls/0/state 1")
-                    guest.await_output("xenstore-read $(xenstore-read device/pvcalls/0/backend)/state", "2")
+                    guest.make_device_anew()
                     for result in measure(guest, "linux", backend):
                         seen["linux", back, str(result["case"])].append(result)
     finally:

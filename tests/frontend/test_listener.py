@@ -54,11 +54,15 @@ def test_poll_and_accept_are_never_in_flight_together(pair, do):
     polling = do(wait_readable, [listener])
     poll = pair.backend.await_request()
     assert (poll.cmd, poll.id) == (raw.POLL, listener.id)
-    accepting = do(listener.accept)
+    listener.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        listener.accept()
     assert wait_readable([listener], 0.05) == []
     assert pair.no_request()
     pair.backend.answer(poll)
     assert polling.result() == [listener]
+    listener.settimeout(None)
+    accepting = do(listener.accept)
     accept(pair, pair.backend.await_request())
     accepting.result()
 

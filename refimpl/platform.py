@@ -190,6 +190,9 @@ class Platform(ABC):
     fences: Fences
     #: The ring order a frontend asks for when it is not told one.
     default_ring_order: int
+    #: Whether a frontend asks by POLL before each ACCEPT when it is not told: where a backend may be a kernel's that
+    #: does not survive RELEASE of a listener with an ACCEPT outstanding (E-ACC-REL).
+    default_poll_first: bool = False
 
     @abstractmethod
     def grant(self, peer: int, page_count: int, *, writable: bool = True) -> GrantedPages:
@@ -249,6 +252,14 @@ class Platform(ABC):
     def hold_backend(self) -> Callable[[], None]:
         """Take the backend's part of this domain for this process, as :meth:`hold_frontend` takes a device."""
         return _nothing_to_release
+
+    def catch_up(self) -> bool:
+        """Learn whether this domain was saved and restored since the platform was opened; return whether it was.
+
+        Its event channels are dead then, and forgotten; what it granted and mapped is dead too, and still to be given
+        back; :attr:`domid` may be another one. Where a domain is a process it is never saved.
+        """
+        return False
 
     def fileno(self) -> int | None:
         """Return a descriptor that is readable while ``wait(0)`` has something, None where there is no such."""

@@ -38,7 +38,7 @@ class Options:
 
     ``timeout`` is how many seconds a backend may leave a command unanswered that needs no waiting, and a state change.
     ``death_notice`` lets our own backend hear of this process's death in a domain that lives on. ``spare_rings`` are
-    kept for sockets to come.
+    kept for sockets to come. ``poll_first`` sends ACCEPT only once POLL says that there is a connection.
     """
 
     ring_order: int | None = None
@@ -48,6 +48,7 @@ class Options:
     observer: Observer | None = None
     death_notice: bool = True
     spare_rings: int = SPARE_RINGS
+    poll_first: bool = False
 
 
 class Device:

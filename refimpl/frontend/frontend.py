@@ -56,6 +56,7 @@ class Frontend:
         observer: Observer | None = None,
         death_notice: bool = True,
         spare_rings: int = SPARE_RINGS,
+        poll_first: bool | None = None,
     ) -> Self:
         """Bring the device up, whatever state an earlier frontend left it in, and return it once it is Connected.
 
@@ -64,7 +65,10 @@ class Frontend:
         ``timeout`` (seconds) is for this call, and then for whatever a backend should do at once; before it the
         toolstack has ``arrival_timeout`` to make the device. ``death_notice``, on Xen, uses a byte of the commands
         ring's padding to let our own backend hear of this process's death in a domain that lives on. So many
-        ``spare_rings`` at most are kept for sockets to come when theirs are closed.
+        ``spare_rings`` at most are kept for sockets to come when theirs are closed. ``poll_first`` has accept ask by
+        POLL until there is a connection, and only then send ACCEPT: Linux's backend does not survive a listener's
+        RELEASE with an ACCEPT outstanding. It costs a command an accept, and is on where a backend may be Linux's,
+        which is on Xen.
 
         Raises TimeoutError, DeviceGone (there is no device), DeviceInUse (another process has it), PlatformUnavailable
         (a kernel's driver has it), PeerViolation (a backend we cannot talk to), LimitReached, StoreError, and Misuse
@@ -72,7 +76,11 @@ class Frontend:
         """
         if ring_order is not None and not 1 <= ring_order <= MAX_RING_ORDER:  # IDXPAGE-5, IDXPAGE-19
             raise Misuse(f"ring_order is 1 to {MAX_RING_ORDER}, not {ring_order}")
-        options = Options(ring_order, notify_consumer, draft_layout, timeout, observer, death_notice, spare_rings)
+        if poll_first is None:
+            poll_first = platform.default_poll_first
+        options = Options(
+            ring_order, notify_consumer, draft_layout, timeout, observer, death_notice, spare_rings, poll_first
+        )
         with _one_at_a_time(platform):
             await_device(platform, device_id, arrival_timeout)
             end_earlier_life(platform)

@@ -178,6 +178,7 @@ class Lifecycle:
         try:
             while self.state is not _S.CLOSED:
                 self._xenbus.wait_for_change(self._give_up_at)
+                self._end_if_made_anew()
                 self._close_if_failed()
                 self._step()
         except Exception as error:
@@ -185,6 +186,18 @@ class Lifecycle:
         finally:
             self._xenbus.close()
             self._let_go()
+
+    def _end_if_made_anew(self) -> None:
+        """End a device that is no more ours: its domain was restored, or the toolstack removed it or made it anew.
+
+        What the toolstack makes starts at Initialising; from there whoever opens the device goes on.
+        """
+        device = self._device
+        if device is None or self.state is not _S.CONNECTED or self._xenbus.is_as_we_left_it(_S.CONNECTED):
+            return
+        device.fail(DeviceGone("it was made anew, as after a restore of the domain"))  # (E-SUSPEND)
+        self._platform.catch_up()
+        raise device.error()
 
     def _close_if_failed(self) -> None:
         """Start the shutdown once the device has failed or was closed; end it alone if the backend stays silent."""

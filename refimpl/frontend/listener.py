@@ -1,7 +1,8 @@
 """A passive socket on the frontend's side: one ACCEPT or one POLL in flight, never both, never two.
 
 A Linux backend answers a second one with EINTR at once, and an accept beside a poll too. What is in flight stays so
-when a thread that waited for it gives up: the next one to call finds it, or its answer.
+when a thread that waited for it gives up: the next one to call finds it, or its answer. Where the options say
+``poll_first``, what waits is a POLL, and ACCEPT follows its answer.
 
 Spec: Commands Ring > Accept, Poll.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -54,7 +56,7 @@ class Listener:
         promised = False
         with turn(self._turn, deadline):
             while True:
-                call = self._asked or self._send_accept(deadline)
+                call = self._asked or self._ask(deadline, promised)
                 hurry = promised and deadline == AT_ONCE
                 until = time.monotonic() + _PROMISED_ACCEPT_SECONDS if hurry else deadline
                 if not self._wait_for(call, until):
@@ -102,32 +104,47 @@ class Listener:
                 self._device.calls.ask(lambda req_id: ReleaseRequest.make(req_id, id_new))  # RELEASE-1
         connection.take_down(ConnectionAbortedError("the listener was closed"))  # (E-ACC-REL)
 
+    def _ask(self, deadline: float | None, promised: bool) -> Call:
+        """Send what comes next, ACCEPT or the POLL before it, unless something is in flight by now; return what is."""
+        if promised or not self._device.options.poll_first:
+            return self._send_accept(deadline)
+        return self._send(
+            lambda: self._device.calls.try_start(lambda req_id: PollRequest.make(req_id, self._id)), deadline
+        )
+
     def _send_accept(self, deadline: float | None) -> Call:
-        """Send ACCEPT unless something is in flight by now; return what is."""
-        calls = self._device.calls
         connection = Connection(self._device)  # ACCEPT-3
         id_new = self._device.new_id()  # ACCEPT-2
+
+        def start() -> Call | None:
+            call = self._device.calls.try_start(
+                lambda req_id: AcceptRequest.make(req_id, self._id, id_new, connection.ref, connection.port)
+            )
+            if call is not None:
+                self._accepting = id_new, connection
+            return call
+
+        try:
+            return self._send(start, deadline)
+        finally:
+            if self._accepting != (id_new, connection):
+                connection.take_down(ConnectionAbortedError("it is not needed"))
+
+    def _send(self, start: Callable[[], Call | None], deadline: float | None) -> Call:
+        """Send by ``start`` once there is a slot, unless something is in flight by now; return what is."""
         found: list[Call] = []
 
         def look() -> bool:
             with self._lock:
                 self._check_open()
                 if self._asked is None:  # (E-ACC-CONC, E-POLL-ACC)
-                    self._asked = calls.try_start(
-                        lambda req_id: AcceptRequest.make(req_id, self._id, id_new, connection.ref, connection.port)
-                    )
-                    if self._asked is not None:
-                        self._accepting = id_new, connection
+                    self._asked = start()
                 if self._asked is not None:
                     found.append(self._asked)
             return bool(found)
 
-        try:
-            if not self._device.events.wait_until((calls,), look, deadline):
-                raise timed_out(deadline)
-        finally:
-            if self._accepting != (id_new, connection):
-                connection.take_down(ConnectionAbortedError("it is not needed"))
+        if not self._device.events.wait_until((self._device.calls,), look, deadline):
+            raise timed_out(deadline)
         return found[0]
 
     def _wait_for(self, call: Call, deadline: float | None) -> bool:

@@ -62,6 +62,13 @@ class Xenbus:
         """Return our own state; a node that is not there is Closed."""
         return parse_state(self._store.read_or_none(f"{self._path}/state"))
 
+    def is_as_we_left_it(self, state: XenbusState) -> bool:
+        """Say whether our own state is still what we wrote: not that of a device that was removed, or made anew."""
+        try:
+            return parse_state(self._store.read(f"{self._path}/state")) is state
+        except (StoreNoEntry, StoreAccessRefused, PeerViolation):
+            return False
+
     def read_backend_state(self) -> XenbusState:
         """Return the backend's state; one that is not there, cannot be read or makes no sense is Closed."""
         try:

@@ -10,19 +10,20 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Self
+from typing import NamedTuple, Self
 
 from refimpl.errors import (
     DomainClosed,
+    ForkedDomain,
     PlatformUnavailable,
     StoreError,
 )
 from refimpl.fence import fences
-from refimpl.platform import Platform
+from refimpl.platform import Platform, Store
 from refimpl.store.client import StoreClient
 from refimpl.xen import kernel_drivers
 from refimpl.xen.device_lock import DeviceLock
-from refimpl.xen.devices import check_device, check_process
+from refimpl.xen.devices import check_device
 from refimpl.xen.event_channels import EventChannels
 from refimpl.xen.gntalloc import GrantAllocator, XenGrantedPages
 from refimpl.xen.gntdev import GrantMapper, XenMappedPages
@@ -30,32 +31,44 @@ from refimpl.xen.gntdev import GrantMapper, XenMappedPages
 _XENBUS = "/dev/xen/xenbus"
 
 
+class Life(NamedTuple):
+    """What xenstore says of this domain that is another after it was saved and restored, here or on another host."""
+
+    domid: int
+    #: The page through which it talks to xenstore; dom0 has none that is told.
+    store_page: bytes | None
+
+
 class XenPlatform(Platform):
     """The platform on real grants, event channels and xenstore; make one with :meth:`open`.
 
-    Ring order 4 is the default because 60 such sockets fit what Linux lets a domain grant (1024 pages).
+    Ring order 4 is the default because 60 such sockets fit what Linux lets a domain grant (1024 pages); POLL before
+    ACCEPT, because the backend may be Linux's.
     """
 
     name = "xen"
     default_ring_order = 4
+    default_poll_first = True
 
     def __init__(
         self,
-        domid: int,
+        life: Life,
         store: StoreClient,
         allocator: GrantAllocator,
         mapper: GrantMapper,
         channels: EventChannels,
     ) -> None:
-        self.domid = domid
+        self.domid = life.domid
+        self._life = life
         self.store = store
         self.fences = fences()
         self._allocator = allocator
         self._mapper = mapper
         self._channels = channels
         self._locks: list[DeviceLock] = []
-        self._process = os.getpid()
-        self._closed = False
+        #: Not after :meth:`close`, nor in a forked child, whatever process that is: to ask which costs a system call.
+        self._is_usable = True
+        self._is_in_child = False
         _platforms.add(self)
 
     @classmethod
@@ -73,7 +86,7 @@ class XenPlatform(Platform):
             opened.callback(channels.close)
             store = _open_store()
             opened.callback(store.close)
-            platform = cls(_own_domid(store), store, allocator, mapper, channels)
+            platform = cls(_own_life(store), store, allocator, mapper, channels)
             opened.pop_all()
         return platform
 
@@ -122,6 +135,16 @@ class XenPlatform(Platform):
         self._check()
         self._channels.wake()
 
+    def catch_up(self) -> bool:
+        """See :meth:`Platform.catch_up`."""
+        self._check()
+        life = _own_life(self.store)
+        if life == self._life:
+            return False
+        self._channels.leave_behind()
+        self._life, self.domid = life, life.domid
+        return True
+
     def fileno(self) -> int:
         """See :meth:`Platform.fileno`."""
         self._check()
@@ -146,10 +169,11 @@ class XenPlatform(Platform):
 
     def close(self) -> None:
         """See :meth:`Platform.close`. Pages that somebody still looks at go when the last view of them does."""
-        check_process(self._process)
-        if self._closed:
+        if self._is_in_child:
+            self._check()
+        if not self._is_usable:
             return
-        self._closed = True
+        self._is_usable = False
         _platforms.discard(self)
         self._channels.close()
         self._mapper.close()
@@ -159,13 +183,16 @@ class XenPlatform(Platform):
             lock.release()
 
     def _check(self) -> None:
-        check_process(self._process)
-        if self._closed:
-            raise DomainClosed("this domain's platform was closed")
+        if self._is_usable:
+            return
+        if self._is_in_child:
+            raise ForkedDomain("this domain belongs to the process that forked")
+        raise DomainClosed("this domain's platform was closed")
 
     def _release_in_child(self) -> None:
         # No ioctl and no munmap: what they would end is the parent's. A grant, a map or a port lives as long as any
         # process has its descriptor, so a child that kept them would outlive its parent's death in the peer's eyes.
+        self._is_usable, self._is_in_child = False, True
         self._channels.release_descriptors()
         os.close(self._allocator.descriptor)
         os.close(self._mapper.descriptor)
@@ -190,11 +217,10 @@ def _open_store() -> StoreClient:
     return StoreClient.connect_device(_XENBUS)
 
 
-def _own_domid(store: StoreClient) -> int:
-    """Read the node that the toolstack writes into every domain's own directory, dom0's too."""
+def _own_life(store: Store) -> Life:
+    """Read the nodes that the toolstack writes into every domain's own directory, the domid into dom0's too."""
     try:
-        text = store.read("domid")
-        return int(text)
+        return Life(int(store.read("domid")), store.read_or_none("store/ring-ref"))
     except (StoreError, ValueError) as error:
         raise PlatformUnavailable(
             f"xenstore does not say which domain this is (node domid: {error}); in dom0: sudo systemctl restart xen"

@@ -9,10 +9,12 @@ does that for all; and for domain 0, to which the kernel restricts none.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import threading
-from collections.abc import Collection, Sequence
+from array import array
+from collections.abc import Sequence
 
 from refimpl.errors import DomainClosed, LimitReached, PermissionRefused, PlatformError, PortRefused
 from refimpl.xen import ioctls
@@ -33,8 +35,12 @@ class EventChannels:
         self._closed = False
         self._unrestricted = open_device("/dev/xen/evtchn", "xen-evtchn")
         self._restricted: dict[int, int] = {}
-        self._descriptor_of_port: dict[int, int] = {}
+        #: Each port's descriptor, and its number as the kernel reads it.
+        self._ports: dict[int, tuple[int, bytes]] = {}
         self._ports_of: dict[int, set[int]] = {self._unrestricted: set()}
+        #: The one descriptor that has ports, where it is one: then a look needs no epoll to find it.
+        self._only: int | None = None
+        self._is_woken = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll = select.epoll()
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -76,38 +82,50 @@ class EventChannels:
 
     def notify(self, port: int) -> None:
         """Send an event to the other end. Raises PortRefused."""
-        descriptor = self._descriptor_of_port.get(port)
-        if descriptor is None:
+        known = self._ports.get(port)
+        if known is None:
             self._check_open()
             raise PortRefused(port, "not one of ours")
         try:
-            ioctls.request(descriptor, ioctls.EVTCHN_NOTIFY, ioctls.PORT_LAYOUT.pack(port))
+            fcntl.ioctl(known[0], ioctls.EVTCHN_NOTIFY, known[1])
         except OSError as error:  # Closed by another thread since.
             raise PortRefused(port, "not one of ours") from error
 
     def wait(self, timeout: float | None = None) -> Sequence[int]:
         """Wait until events came in; return the ports that fired, each masked until :meth:`rearm`."""
         with self._waiting:
+            if timeout == 0 and self._only is not None:
+                return self._look()
             self._check_open()
             ready = self._epoll.poll(None if timeout is None else max(timeout, 0))
-            fired: dict[int, None] = {}
             with self._lock:
                 self._check_open()
-                for descriptor, _ in ready:
-                    fired.update(dict.fromkeys(self._take_events(descriptor)))
-        return list(fired)
+                if len(ready) == 1:
+                    return self._take_events(ready[0][0])
+                return list({port for descriptor, _ in ready for port in self._take_events(descriptor)})
 
-    def _take_events(self, descriptor: int) -> Collection[int]:
+    def _look(self) -> Sequence[int]:
+        """Return what fired on the one descriptor that has ports: one system call, but for a wake to take back."""
+        with self._lock:
+            self._check_open()
+            fired = self._take_events(self._only) if self._only is not None else ()
+            if self._is_woken and not fired:
+                self._take_events(self._wake)
+            return fired
+
+    def _take_events(self, descriptor: int) -> Sequence[int]:
+        """Read which ports fired, each once: the kernel masks a port before it says so."""
         try:
             if descriptor == self._wake:
+                self._is_woken = False
                 os.eventfd_read(self._wake)
                 return ()
             ours = self._ports_of.get(descriptor, ())
             if not ours:  # Closed since, and its number may already mean another file.
                 return ()
-            with memoryview(os.read(descriptor, _LARGEST_READ)).cast("I") as ports:
-                # A port closed since it fired is still in the kernel's list.
-                return [port for port in ports if port in ours]
+            # A port closed since it fired is still in the kernel's list.
+            ports = array("I", os.read(descriptor, _LARGEST_READ))
+            return [port for port in ports if port in ours]
         except BlockingIOError:
             return ()
         except OSError as error:
@@ -115,29 +133,52 @@ class EventChannels:
                 raise
             # The kernel's list is full of ports that fired and were closed: take it as an event of every port.
             ioctls.request(descriptor, ioctls.EVTCHN_RESET)
-            return ours
+            return list(ours)
 
     def rearm(self, port: int) -> None:
         """Let the port fire again. A port closed since is ignored."""
         with self._lock:
-            descriptor = self._descriptor_of_port.get(port)
-            if descriptor is not None:
-                os.write(descriptor, ioctls.PORT_LAYOUT.pack(port))
+            known = self._ports.get(port)
+            if known is not None:
+                os.write(*known)
 
     def close_port(self, port: int) -> None:
         """Close an event channel. A port not ours is ignored."""
         with self._lock:
-            descriptor = self._descriptor_of_port.pop(port, None)
-            if descriptor is not None:
+            known = self._ports.pop(port, None)
+            if known is not None:
+                descriptor, word = known
                 self._ports_of[descriptor].remove(port)
-                ioctls.request(descriptor, ioctls.EVTCHN_UNBIND, ioctls.PORT_LAYOUT.pack(port))
+                self._find_only()
+                ioctls.request(descriptor, ioctls.EVTCHN_UNBIND, word)
                 self._close_if_unused(descriptor)
 
     def wake(self) -> None:
         """Make the wait in progress, or else the next one, return at once."""
         with self._lock:
             if not self._closed:
+                self._is_woken = True
                 os.eventfd_write(self._wake, 1)
+
+    def leave_behind(self) -> None:
+        """Forget every port and start anew: the domain was restored, and Xen knows none of them.
+
+        Nothing is unbound or closed. Linux (6.1) forgets the ports of its own drivers over a restore, and not those of
+        programs: to unbind one, or to close the last descriptor that has one, is a BUG in its kernel. So the old
+        descriptors stay open, and their ports bound in name, until this process ends.
+        """
+        with self._lock:
+            self._check_open()
+            for descriptor in self._ports_of:
+                self._epoll.unregister(descriptor)
+            self._ports.clear()
+            self._restricted.clear()
+            self._unrestricted = open_device("/dev/xen/evtchn", "xen-evtchn")
+            self._ports_of = {self._unrestricted: set()}
+            self._only = None
+            self._epoll.register(self._unrestricted, select.EPOLLIN)
+            self._is_woken = True
+            os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
         """Close every port. A wait in progress ends with DomainClosed. A second call does nothing."""
@@ -152,7 +193,7 @@ class EventChannels:
     def release_descriptors(self) -> None:
         """Close the descriptors, and nothing else: all that a forked child may do."""
         self._closed = True
-        self._descriptor_of_port.clear()
+        self._ports.clear()
         self._epoll.close()
         os.close(self._wake)
         for descriptor in self._ports_of:
@@ -170,8 +211,13 @@ class EventChannels:
         return descriptor
 
     def _add(self, descriptor: int, port: int) -> None:
-        self._descriptor_of_port[port] = descriptor
+        self._ports[port] = descriptor, ioctls.PORT_LAYOUT.pack(port)
         self._ports_of[descriptor].add(port)
+        self._find_only()
+
+    def _find_only(self) -> None:
+        with_ports = [descriptor for descriptor, ports in self._ports_of.items() if ports]
+        self._only = with_ports[0] if len(with_ports) == 1 else None
 
     def _close_if_unused(self, descriptor: int) -> None:
         if descriptor == self._unrestricted or self._ports_of[descriptor]:

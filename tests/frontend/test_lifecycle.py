@@ -11,6 +11,8 @@ from refimpl.frontend import Frontend
 from refimpl.testing import HostileBackend
 from refimpl.testing.hostile import CLOSED, CLOSING, CONNECTED, INIT_WAIT, INITIALISED, INITIALISING
 from refimpl.toolstack import attach, detach
+from refimpl.toolstack.devices import find
+from refimpl.toolstack.removal import delete
 from refimpl.xenstore.state_machine import XenbusState
 
 
@@ -308,6 +310,29 @@ def test_a_removed_device_stays_removed(pair, do):
         pair.frontend.socket()
     pair.frontend.close()
     assert store.read_or_none(f"/local/domain/{guest}/device/pvcalls/0/state") is None
+
+
+@pytest.mark.erratum("E-SUSPEND")
+def test_a_device_made_anew_ends_its_sockets_and_can_be_opened(pair, do):
+    """Such is what a domain finds after it was restored: all nodes as the toolstack makes them."""
+    machine, guest = pair.machine, pair.machine.guest.domid
+    socket, _ring = pair.connected()
+    receiving, listener = do(socket.recv, 100), pair.listening()
+    accepting = do(listener.accept)
+    delete(machine.zero.store, find(machine.zero.store, guest))
+    attach(machine.zero.store, guest)
+    for ended in (receiving, accepting):
+        with pytest.raises(DeviceGone, match="made anew"):
+            ended.result()
+    assert pair.frontend._device.live_rings() == []
+
+    backend = machine.backend()
+    backend.publish()
+    opening = do(machine.open)
+    backend.await_state(INITIALISED)
+    backend.connect()
+    opening.result()
+    backend.set_state(CLOSING)
 
 
 def test_a_lost_store_is_the_end_of_the_device(pair):

@@ -16,21 +16,24 @@ RESULTS = Path("/exchange/results")
 DOM0_ADDRESS = "10.57.0.1"
 #: Where image/agent.py listens.
 _AGENT_PORT = 5757
-#: MiB of a guest. The image is held twice while it is unpacked, and what is unpacked may fill half of the rest.
-MEMORY = 320
+#: MiB of a guest. The image is held twice while it is unpacked.
+MEMORY = int(Path("/exchange/guest-memory").read_text())
 #: As the harness starts it in dom0.
 PYTEST = Path("/exchange/pytest").read_text().strip()
 RECORD_EVIDENCE = bool(Path("/exchange/evidence").read_text())
-CONFIGURATION = """
-name = "{name}"
-type = "pv"
+#: The time is read from the processor, as on hardware whose counter is trusted: to ask Xen costs 35 us here.
+LINUX = Path("/exchange/linux").read_text() + " clocksource=tsc tsc=reliable"
+CONFIGURATION = f"""
+name = "{{name}}"
+type = "{{kind}}"
 kernel = "/exchange/vmlinux"
 ramdisk = "/exchange/system.cpio"
-extra = "console=hvc0 quiet loglevel=4 panic=5"
-memory = {memory}
+extra = "{LINUX}"
+tsc_mode = "native"
+memory = {{memory}}
 vcpus = 1
 vif = ["script=/usr/lib/refimpl-xen/vif"]
-pvcalls = [{pvcalls}]
+pvcalls = [{{pvcalls}}]
 on_poweroff = "destroy"
 on_reboot = "destroy"
 on_crash = "destroy"
@@ -44,10 +47,10 @@ class CommandFailed(AssertionError):
 class Guest:
     """A running guest, made by :func:`started`."""
 
-    def __init__(self, name: str, domid: int) -> None:
+    def __init__(self, name: str, domid: int, address: str | None = None) -> None:
         self.name = name
         self.domid = domid
-        self.address = f"10.57.{domid}.2"
+        self.address = address or f"10.57.{domid}.2"
 
     def open(self, command: str, timeout: float | None = 60) -> socket.socket:
         """Start a shell command in the guest; return the connection that is its input and output.
@@ -87,6 +90,12 @@ class Guest:
             assert time.monotonic() < deadline, f"{command!r} prints {printed!r}, not {expected!r}"
             time.sleep(0.1)
 
+    def make_device_anew(self) -> None:
+        """Take the device from where a frontend of refimpl's leaves it, Closed, to where Linux's starts."""
+        self.await_output("xenstore-read device/pvcalls/0/state", "6")
+        self.run("xenstore-write device/pvcalls/0/state 1")
+        self.await_output("xenstore-read $(xenstore-read device/pvcalls/0/backend)/state", "2")
+
     def pytest(
         self, paths: str, *, name: str | None = None, evidence: bool = False, timeout: float = 300, **environment: str
     ) -> None:
@@ -123,23 +132,23 @@ class Guest:
         subprocess.run(["xl", "destroy", self.name], check=False, capture_output=True)
 
 
-def create(name: str, *, memory: int = MEMORY, pvcalls: bool = False, patience: float = 90) -> Guest:
+def create(name: str, *, pvcalls: bool = False, kind: str = "pv", patience: float = 90) -> Guest:
     """Start a guest and wait until it can be told what to do.
 
-    With ``pvcalls`` a backend has to run already: xl waits for it, 10 s and no longer.
+    With ``pvcalls`` a backend has to run already: xl waits for it, 10 s and no longer. ``kind`` is xl's type.
     """
     configuration = Path(f"/tmp/{name}.cfg")
     device = '"backend=0"' if pvcalls else ""
-    configuration.write_text(CONFIGURATION.format(name=name, memory=memory, pvcalls=device))
+    configuration.write_text(CONFIGURATION.format(name=name, kind=kind, memory=MEMORY, pvcalls=device))
     made = subprocess.run(["xl", "create", "-q", configuration], capture_output=True, text=True)
     if made.returncode:
         raise RuntimeError(f"xl create {name}: {made.stderr}{made.stdout}")
     return running(name, patience)
 
 
-def running(name: str, patience: float = 90) -> Guest:
-    """Wait until a guest that was created can be told what to do, and return it."""
-    guest = Guest(name, int(subprocess.check_output(["xl", "domid", name])))
+def running(name: str, patience: float = 90, address: str | None = None) -> Guest:
+    """Wait until a guest that was created can be told what to do, and return it; ``address`` where it kept an older."""
+    guest = Guest(name, int(subprocess.check_output(["xl", "domid", name])), address)
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -155,9 +164,9 @@ def running(name: str, patience: float = 90) -> Guest:
 
 
 @contextlib.contextmanager
-def started(name: str, *, memory: int = MEMORY, pvcalls: bool = False) -> Iterator[Guest]:
+def started(name: str, *, pvcalls: bool = False, kind: str = "pv") -> Iterator[Guest]:
     """Start a guest for a block."""
-    guest = create(name, memory=memory, pvcalls=pvcalls)
+    guest = create(name, pvcalls=pvcalls, kind=kind)
     try:
         yield guest
     finally:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 from guests import Guest
 
 #: dom0/services.py
-ECHO = "127.0.0.1 7001"
+ECHO_PORT = 7001
+ECHO = f"127.0.0.1 {ECHO_PORT}"
 PATIENCE = 60.0
 
 
-class BackendProcess:
-    """`refimpl backend` in a process of its own, which can be killed."""
+def as_user(user: str, command: str) -> str:
+    """Return the shell command that runs another one, which has no quotes of this kind, as a user."""
+    return f"exec su {user} -s /bin/sh -c '{command}'"
 
-    def __init__(self) -> None:
-        command = ["python3", "-m", "refimpl", "backend", "--allow", "127.0.0.1"]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+class BackendProcess:
+    """`refimpl backend` in a process of its own, which can be killed; looked at by sampler.py where there is a file."""
+
+    def __init__(self, user: str = "root", sampled_into: Path | None = None) -> None:
+        python = f"python3 tests/xen/dom0/sampler.py {sampled_into}" if sampled_into else "python3 -m"
+        command = as_user(user, f"exec {python} refimpl backend --allow 127.0.0.1")
+        self._process = subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL)
         self.process = self._process.pid
 
     def kill(self) -> None:
@@ -41,6 +49,10 @@ class Conversation:
     def ask(self, line: str) -> str:
         """Say a line and return the answer."""
         self._pipe.sendall(line.encode() + b"\n")
+        return self.hear()
+
+    def hear(self) -> str:
+        """Return the next line that it says."""
         answer = self._answers.readline().rstrip()
         assert not answer.startswith(("Timeout (", "Traceback")), self._answers.read()
         return answer
@@ -49,6 +61,12 @@ class Conversation:
         """End it."""
         self._answers.close()
         self._pipe.close()
+
+
+def holding(guest: Guest, front: str, back: str, role: str, port: int) -> Conversation:
+    """Start guest/holding.py: a socket of a frontend."""
+    command = f"env FRONT={front} BACK={back} python3 tests/xen/guest/holding.py {role} {port}"
+    return Conversation(guest, command)
 
 
 class Program:

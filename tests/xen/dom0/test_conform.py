@@ -12,31 +12,29 @@ from guests import CommandFailed, started
 
 pytestmark = pytest.mark.timeout(500)
 
-#: MiB: half of it is the guest's file system, and the image fills 128.
-MEMORY = 384
 #: What the reports say Linux does not keep; the reasons are in them.
 LINUX_FAILS: dict[str, set[str]] = {"backend": {"IDXPAGE-13", "IDXPAGE-16", "IDXPAGE-18"}, "frontend": set()}
 
 
 def test_refimpls_backend() -> None:
-    with backends.running("refimpl"), started("prober", pvcalls=True, memory=MEMORY) as guest:
+    with backends.running("refimpl"), started("prober", pvcalls=True) as guest:
         assert failed(probe_backend(guest, "refimpl", "--hostile")) == {}
 
 
 def test_linux_backend() -> None:
-    with backends.running("linux"), started("linux-prober", pvcalls=True, memory=MEMORY) as guest:
+    with backends.running("linux"), started("linux-prober", pvcalls=True) as guest:
         assert set(failed(probe_backend(guest, "linux", "--patience", "3"))) == LINUX_FAILS["backend"]
 
 
 def test_refimpls_frontend() -> None:
-    with FrontendProbing("refimpl") as probing, started("probed", pvcalls=True, memory=MEMORY) as guest:
+    with FrontendProbing("refimpl") as probing, started("probed", pvcalls=True) as guest:
         guest.run("python3 -m refimpl conform driver > /tmp/driver.py")
         print(guest.run("python3 /tmp/driver.py --sockets refimpl --platform xen 2>&1", timeout=120))
         assert failed(probing.report()) == {}
 
 
 def test_linux_frontend() -> None:
-    with FrontendProbing("linux") as probing, started("linux-probed", pvcalls=True, memory=MEMORY) as guest:
+    with FrontendProbing("linux") as probing, started("linux-probed", pvcalls=True) as guest:
         guest.run("python3 -m refimpl conform driver > /tmp/driver.py")
         guest.run("cd /usr/lib/refimpl-xen; insmod pvcalls_front.ko; insmod pvcalls-sockets.ko")
         guest.await_output("xenstore-read device/pvcalls/0/state", "4")
@@ -46,7 +44,7 @@ def test_linux_frontend() -> None:
 
 def test_linux_frontend_does_not_survive_an_unused_socket() -> None:
     """Why the driver closes no socket that did nothing: release wakes a queue that only bind has made."""
-    with backends.running("refimpl"), started("oopsing", pvcalls=True, memory=MEMORY) as guest:
+    with backends.running("refimpl"), started("oopsing", pvcalls=True) as guest:
         guest.run("python3 -m refimpl conform driver > /tmp/driver.py")
         guest.run("cd /usr/lib/refimpl-xen; insmod pvcalls_front.ko; insmod pvcalls-sockets.ko")
         guest.await_output("xenstore-read device/pvcalls/0/state", "4")

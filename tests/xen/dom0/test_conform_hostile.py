@@ -9,18 +9,12 @@ import pytest
 from conformance import failed, probe_backend
 from guests import started
 
-#: The harness gives this a boot of its own.
-OWN_BOOT = True
-
 pytestmark = pytest.mark.timeout(700)
-
-#: MiB: as in test_conform.py.
-MEMORY = 384
 
 
 def test_linux_backend_and_a_hostile_guest() -> None:
     backends.load("pvcalls-back")
-    with started("hostile", pvcalls=True, memory=MEMORY) as guest:
+    with started("hostile", pvcalls=True) as guest:
         report = probe_backend(guest, "linux", "--hostile", "--patience", "3", kind="backend-hostile", timeout=500)
     assert {"SEC-B-1", "SEC-B-4", "SEC-B-7", "SEC-B-17"} <= set(failed(report))
     # A ring order above 4: the error path takes off a list what was never on it (E-MAPFAIL).

@@ -8,9 +8,6 @@ import backends
 import pytest
 from guests import CommandFailed, started
 
-#: The harness gives this a boot of its own: dom0's driver is stuck afterwards.
-OWN_BOOT = True
-
 pytestmark = pytest.mark.timeout(400)
 
 

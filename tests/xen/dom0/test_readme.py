@@ -36,7 +36,7 @@ def steps() -> list[tuple[str, str, list[str]]]:
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
     """Where the new user is: with a guest's configuration, still without PV Calls, and a page to serve."""
-    configuration = guests.CONFIGURATION.format(name="guest", memory=guests.MEMORY, pvcalls="")
+    configuration = guests.CONFIGURATION.format(name="guest", kind="pv", memory=guests.MEMORY, pvcalls="")
     (tmp_path / "guest.cfg").write_text(configuration.replace("pvcalls = []\n", ""))
     yield tmp_path
     subprocess.run(["xl", "destroy", "guest"], capture_output=True)

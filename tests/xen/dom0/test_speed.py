@@ -20,8 +20,6 @@ import pytest
 from guests import RESULTS, Guest, started
 from programs import BackendProcess, Conversation
 
-#: Only when asked for: it takes minutes, and says nothing that could fail.
-ONLY_BY_NAME = True
 pytestmark = pytest.mark.timeout(1200)
 #: So many rounds, but none begun after so many seconds.
 ROUNDS, LONGEST_SECONDS = 3, 150
@@ -96,8 +94,7 @@ def test_speed(capsys: pytest.CaptureFixture[str]) -> None:
                     for front in ("refimpl 4", "refimpl 9") if back == "refimpl" else ("refimpl 4",):
                         for result in measure(guest, front, backend):
                             seen[front, back, str(result["case"])].append(result)
-                    guest.run("xenstore-write device/pvcalls/0/state 1")
-                    guest.await_output("xenstore-read $(xenstore-read device/pvcalls/0/backend)/state", "2")
+                    guest.make_device_anew()
                     for result in measure(guest, "linux", backend):
                         seen["linux", back, str(result["case"])].append(result)
     finally:

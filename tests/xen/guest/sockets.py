@@ -24,8 +24,9 @@ NOBODY = ("127.0.0.1", 1)
 #: ... and as we do, without PV Calls.
 DOM0 = "10.57.0.1"
 CALL_BACK, REPORT = (DOM0, 7004), (DOM0, 7008)
-#: Of our listeners: other ones for the next frontend, since Linux's backend cannot bind to a port just used.
-FIRST_PORT = {"refimpl": 7100, "linux": 7200}[os.environ["FRONT"]]
+#: Of our listeners: other ones in each cell, since Linux's backend cannot bind to a port that was used a minute ago.
+CELLS = [(front, back) for front in ("refimpl", "linux") for back in ("refimpl", "linux-fixed", "linux")]
+FIRST_PORT = 9000 + 100 * CELLS.index((os.environ["FRONT"], os.environ["BACK"]))
 #: Seconds any one call may take: nobody waits for ever, since Linux's frontend then cannot even be killed. What stalls
 #: with Linux's backend as Debian has it stalls for good.
 PATIENCE = 6.0 if os.environ["BACK"] == "linux" else 20.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -29,6 +30,18 @@ def test_connection_from_outside(sockets: Sockets, address: str, number: int) ->
         called_back("127.0.0.1" if address == "0.0.0.0" else address, FIRST_PORT + number) as caller,
         closing(sockets.accept(listener)) as accepted,
     ):
+        talk(accepted, caller)
+
+
+@pytest.mark.never("back:linux-stock", reason=STALL)
+def test_connection_over_a_network(sockets: Sockets) -> None:
+    """From outside dom0: by way of this guest's own network interface."""
+    with (
+        closing(sockets.listen((DOM0, FIRST_PORT + 13))) as listener,
+        socket.create_connection((DOM0, FIRST_PORT + 13), PATIENCE) as caller,
+        closing(sockets.accept(listener)) as accepted,
+    ):
+        caller.sendall(b"knock")
         talk(accepted, caller)
 
 
@@ -122,11 +135,33 @@ def test_release_with_a_poll_pending(sockets: Sockets) -> None:
             assert not sockets.is_readable(listener, 0.05)
 
 
-@pytest.mark.never("back:linux", reason="it oopses the kernel: test_pending_accept.py, in a boot of its own")
-def test_release_with_an_accept_pending(sockets: Sockets) -> None:
+@pytest.mark.never("front:linux", "back:linux", reason="it oopses the kernel: test_pending_accept.py, in its own boot")
+def test_release_with_an_accept_that_found_nobody(sockets: Sockets) -> None:
     for _ in range(3):
         with (
             closing(sockets.listen(("127.0.0.1", FIRST_PORT + 11))) as listener,
             pytest.raises(BlockingIOError),
         ):
             sockets.try_accept(listener)
+
+
+@pytest.mark.only("front:refimpl")
+@pytest.mark.erratum("E-ACC-REL")
+def test_close_of_a_listener_that_another_thread_waits_on(sockets: Sockets) -> None:
+    """Linux's backend would not survive it with Linux's frontend: refimpl's asks by POLL before it sends ACCEPT."""
+    for _ in range(3):
+        listener = sockets.listen(("127.0.0.1", FIRST_PORT + 12))
+        ended: list[OSError] = []
+        waiting = threading.Thread(target=_accept_until_closed, args=(sockets, listener, ended))
+        waiting.start()
+        assert not sockets.is_readable(listener, 0.1)  # By when the POLL is there.
+        listener.close()
+        waiting.join(PATIENCE)
+        assert ended.pop().errno == errno.EBADF
+
+
+def _accept_until_closed(sockets: Sockets, listener: Any, ended: list[OSError]) -> None:
+    try:
+        sockets.accept(listener)
+    except OSError as error:
+        ended.append(error)

@@ -10,13 +10,13 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from conftest import BACK, FRONT
 from faults import END_LOST, OUTPUT_DROPPED, RESET_UNTOLD, STALL
 from sockets import COLLECT, ECHO, HALF_CLOSE, HASH, REPORT, RESET, SOURCE, Sockets, receive
 
 #: Half of a ring of order 4: Linux's always, and what our frontend asks for here.
 HALF = 32768
-BULK = 64 << 20 if FRONT == BACK == "refimpl" else 4 << 20
+EDGES = (1, HALF - 1, 1, HALF, HALF - 2, 3, HALF + 1, 2 * HALF - 1, 2 * HALF, 2 * HALF + 1, 4095, 4097)
+BULK = 64 << 20
 
 
 @pytest.mark.spec("WORKFLOW-9", "WORKFLOW-10", "WORKFLOW-11", "WORKFLOW-14")
@@ -36,7 +36,7 @@ def test_peer_that_sends_and_closes_is_heard_to_the_end(sockets: Sockets) -> Non
 def test_sizes_around_every_edge_of_the_ring(sockets: Sockets) -> None:
     """Each begins where the one before ended, so that the border is met at many places."""
     with closing(sockets.connect(ECHO)) as connection:
-        for size in (1, HALF - 1, 1, HALF, HALF - 2, 3, HALF + 1, 2 * HALF - 1, 2 * HALF, 2 * HALF + 1, 4095, 4097):
+        for size in EDGES:
             data = random.Random(size).randbytes(size)
             connection.sendall(data)
             assert receive(connection, size) == data.upper(), size
@@ -44,30 +44,38 @@ def test_sizes_around_every_edge_of_the_ring(sockets: Sockets) -> None:
 
 @pytest.mark.spec("WORKFLOW-1", "WORKFLOW-4", "WORKFLOW-6", "WORKFLOW-8")
 @pytest.mark.never("back:linux-stock", reason=STALL)
-def test_bulk_both_ways_at_once(sockets: Sockets) -> None:
-    block = random.Random(4).randbytes(1_000_003)  # Prime: no ring's size divides it.
-    blocks, rest = divmod(BULK, len(block))
-    expected = hashlib.sha256()
+def test_both_ways_at_once(sockets: Sockets) -> None:
+    """From a byte to 64 MiB, all on one connection."""
+    with closing(sockets.connect(ECHO)) as connection:
+        for size in (*EDGES, 1 << 20, BULK):
+            sent, received = exchange(connection, size)
+            assert received == sent, size
+
+
+def exchange(connection: Any, size: int) -> tuple[str, str]:
+    """Send so many bytes while they come back in capitals; return the hash of what has to come, and of what came."""
+    block = random.Random(size).randbytes(min(size, 1_000_003))  # Prime: no ring's size divides it.
+    blocks, rest = divmod(size, len(block))
+    expected, received, left = hashlib.sha256(), hashlib.sha256(), size
     for _ in range(blocks):
         expected.update(block.upper())
     expected.update(block[:rest].upper())
-    with closing(sockets.connect(ECHO)) as connection:
-        sending = threading.Thread(target=_send_blocks, args=(connection, block, blocks, rest), daemon=True)
-        sending.start()
-        received, left = hashlib.sha256(), BULK
-        while left:
-            chunk = connection.recv(65536)
-            assert chunk
-            received.update(chunk)
-            left -= len(chunk)
-        sending.join(20)
-    assert received.digest() == expected.digest()
+    sending = threading.Thread(target=_send_blocks, args=(connection, block, blocks, rest), daemon=True)
+    sending.start()
+    while left:
+        chunk = connection.recv(65536)
+        assert chunk, f"the stream ends {left} bytes early"
+        received.update(chunk)
+        left -= len(chunk)
+    sending.join(20)
+    return expected.hexdigest(), received.hexdigest()
 
 
 def _send_blocks(connection: Any, block: bytes, blocks: int, rest: int) -> None:
     for _ in range(blocks):
         connection.sendall(block)
-    connection.sendall(block[:rest])
+    if rest:
+        connection.sendall(block[:rest])
 
 
 @pytest.mark.never("back:linux-stock", reason=STALL)

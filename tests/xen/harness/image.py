@@ -312,6 +312,6 @@ def write_archive(write: Callable[[bytes], object], files: Iterable[tuple[str, P
         elif stat.S_ISDIR(mode):
             put(name, stat.S_IFDIR | 0o755, b"", number)
         elif stat.S_ISREG(mode):
-            put(name, mode, path.read_bytes(), number)
+            put(name, mode | 0o444, path.read_bytes(), number)  # Whoever builds this, whoever reads it there.
     put("TRAILER!!!", 0, b"", number + 1)
     write(bytes(-written % 512))

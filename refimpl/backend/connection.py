@@ -75,12 +75,17 @@ class Connection:
         """Move no more bytes than the rate allows, from now on; None for as many as can be."""
         self._in_ring, self._out_ring = self._ends
         if rate is not None:
-            self._in_ring = PacedProducer(self._ends[0], rate, functools.partial(self._take_turn, select.EPOLLIN))
-            self._out_ring = PacedConsumer(self._ends[1], rate, functools.partial(self._take_turn, select.EPOLLOUT))
+            self._in_ring = PacedProducer(self._ends[0], rate, functools.partial(self._take_turn, self._pump_in))
+            self._out_ring = PacedConsumer(self._ends[1], rate, functools.partial(self._take_turn, self._pump_out))
 
-    def _take_turn(self, mask: int) -> None:
-        if not self._is_closed:
-            self._on_socket(mask)
+    def _take_turn(self, pump: Callable[[], None]) -> None:
+        """Go on with one direction, which waited for the rate and for nothing else: no edge will come."""
+        if self._is_closed:
+            return
+        try:
+            pump()
+        except PeerViolation as violation:
+            self._stop_for(violation)
 
     def fill(self) -> tuple[int, int, int]:
         """Return how many bytes ``in`` and ``out`` hold, and the size of either. Raises PeerViolation."""

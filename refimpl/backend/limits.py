@@ -18,7 +18,8 @@ class Limits:
     connect_seconds: float = 75.0
     #: What all of a guest's sockets move together, in both directions; None for as much as they can.
     bytes_per_second: int | None = None
-    #: How long RELEASE goes on sending what is in ``out``.
+    #: How long RELEASE goes on sending what is in ``out``; under a limit of bytes a second so long again as long as
+    #: bytes move, 120 s in all. What is left then is lost.
     drain_seconds: float = 10.0
     #: How long a frontend may take to close after the toolstack removes its device.
     closing_seconds: float = 5.0

@@ -43,7 +43,10 @@ def policy() -> None:
         sockets = 100
         listeners = 4
         pending_connects = 8
-        bytes_per_second = 1_000_000
+        bytes_per_second = 1_000_000 # of all its sockets together, both directions
+
+    A socket that is released under bytes_per_second is still sent empty at that rate, for 120 seconds at most: what is
+    left then is lost.
 
     What no rule matches is up to the defaults (see `refimpl backend --help`), unless allow_everything = true stands at
     the top. A backend reads the file again when it gets SIGHUP; connections go on, and a bad file changes nothing.

@@ -38,7 +38,7 @@ def _listen_on_socket(dispatcher: Dispatcher, _: PendingCommand, step: Any) -> N
     network.listen(entry.system_socket, min(step.backlog, guest.limits.backlog))  # E-BACKLOG, SEC-B-24
     if is_new:
         entry.state = SocketState.LISTENING
-        guest.add_listener(entry, network.local_port_number(entry.system_socket))
+        guest.add_listener(entry, network.local_address(entry.system_socket))
         events = select.EPOLLIN | select.EPOLLET
         guest.loop.watch(entry.system_socket.fileno(), events, lambda _mask: _serve_listener(dispatcher, entry))
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from refimpl.backend import network
 from refimpl.backend.connection import Connection
 from refimpl.backend.limits import Limits
+from refimpl.commands.address_format import InternetAddress
 from refimpl.commands.error_numbers import ErrorNumber
 from refimpl.commands.steps import SocketState
 from refimpl.data_ring.indexes_page import IndexesPage
@@ -38,8 +39,8 @@ class SocketEntry:
         self.port: int | None = None
         self.page_ref = 0
         self.connection: Connection | None = None
-        #: The TCP port number a listener has, for the policy's sake.
-        self.listens_on: int | None = None
+        #: The address a listener has, for the policy's sake.
+        self.listens_on: InternetAddress | None = None
         #: Commands not answered yet that this socket must answer before it goes.
         self.waiting: list[PendingCommand] = []
         self.accepts: deque[PendingCommand] = deque()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refimpl.backend.byte_rate import ByteRate
-from refimpl.backend.limits import Limits
+from refimpl.backend.limits import Limits, SharedDescriptors
 from refimpl.backend.listeners import Listeners
 from refimpl.backend.loop import EventLoop
 from refimpl.backend.observer import Observer
@@ -71,6 +71,7 @@ class Services:
     xenbus: XenbusThread
     settings: Settings
     listeners: Listeners = field(default_factory=Listeners)
+    descriptors: SharedDescriptors = field(default_factory=SharedDescriptors)
 
 
 class Guest:
@@ -85,7 +86,7 @@ class Guest:
         self.settings = services.settings
         self.limits = Limits()
         self.observer = services.settings.observer
-        self.sockets = SocketTable(self.limits)
+        self.sockets = SocketTable(self.limits, services.descriptors)
         self.statistics = Statistics()
         self.byte_rate: ByteRate | None = None
         self._pending_connects = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -94,6 +95,7 @@ def backend(
     from refimpl.cli.trace import Trace, trace_lines
 
     read_policy = functools.partial(parse_policy, allow, deny, path=policy_path, allow_everything=allow_everything)
+    _raise_descriptor_limit()
     settings = Settings(
         max_ring_order=max_page_order, policy=read_policy(), draft_nodes=draft_nodes, draft_layouts=draft_layouts
     )
@@ -117,6 +119,22 @@ def backend(
             finally:
                 if as_json:
                     say(_sums(serving.statistics()))
+
+
+def _raise_descriptor_limit() -> None:
+    """Take all the descriptors this process may have, and say if that is less than one guest's limit of sockets."""
+    from refimpl.backend.limits import Limits, SharedDescriptors
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # SEC-B-6
+    most = SharedDescriptors().most_of_one
+    if most < Limits().sockets:
+        print(
+            f"refimpl: the limit of {hard} descriptors leaves a guest {most} sockets of {Limits().sockets}, and fewer "
+            "beside others; `ulimit -Hn` (systemd: LimitNOFILE=) raises it",
+            file=sys.stderr,
+        )
 
 
 def _serve_status(serving: Backend, path: str) -> None:

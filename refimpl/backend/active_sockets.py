@@ -56,7 +56,9 @@ def _wait_for_connect(dispatcher: Dispatcher, command: PendingCommand, step: Any
         entry.waiting.remove(command)
         dispatcher.guest.end_connect()
 
-    def on_writable(_mask: int) -> None:
+    def on_writable() -> None:
+        if command.cancel is not stop_waiting:
+            return  # It ended while it waited for its turn.
         try:
             network.finish_connect(entry.system_socket, address)
         except CommandRefused as refused:
@@ -69,7 +71,8 @@ def _wait_for_connect(dispatcher: Dispatcher, command: PendingCommand, step: Any
         dispatcher.refuse(command, CommandRefused(ErrorNumber.ETIMEDOUT, f"connect to {address}: no answer"))
 
     timer = loop.call_later(dispatcher.guest.limits.connect_seconds, on_timeout)  # SEC-B-24
-    loop.watch(descriptor, select.EPOLLOUT, on_writable)
+    share = dispatcher.guest.share
+    loop.watch(descriptor, select.EPOLLOUT | select.EPOLLET, lambda _mask: share.work(on_writable))
     entry.waiting.append(command)
     command.cancel = stop_waiting
     return WAITING

@@ -17,6 +17,7 @@ from refimpl.backend.loop import EventLoop
 from refimpl.backend.observer import Observer
 from refimpl.backend.policy import ALLOWED, Decision, Policy
 from refimpl.backend.rules import CALLS_WITH_ADDRESS, Call
+from refimpl.backend.shares import Share, Turns
 from refimpl.backend.sockets import SocketEntry, SocketTable
 from refimpl.backend.upcalls import Handler, Upcalls
 from refimpl.backend.xenbus_thread import XenbusThread
@@ -71,7 +72,11 @@ class Services:
     xenbus: XenbusThread
     settings: Settings
     listeners: Listeners = field(default_factory=Listeners)
+    turns: Turns = field(init=False)
     descriptors: SharedDescriptors = field(default_factory=SharedDescriptors)
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(self.loop)
 
 
 class Guest:
@@ -82,6 +87,7 @@ class Guest:
         self.ring_ref = ring_ref
         self.services = services
         self.loop = services.loop
+        self.share = Share(services.turns)
         self.platform = services.platform
         self.settings = services.settings
         self.limits = Limits()
@@ -123,7 +129,7 @@ class Guest:
 
     def attach(self, port: int, handler: Handler) -> None:
         """Run the handler when our port fires."""
-        self.services.upcalls.attach(port, handler)
+        self.services.upcalls.attach(port, handler, self.share)
 
     def unbind(self, port: int) -> None:
         """Close our port."""

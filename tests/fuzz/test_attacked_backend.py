@@ -21,7 +21,7 @@ from refimpl.errors import RefimplError
 from refimpl.shm import ShmPlatform
 from refimpl.testing import HostileFrontend, raw
 from refimpl.testing.attack import NODES
-from refimpl.testing.fuzzing import echo_server
+from refimpl.testing.echo import echo_server
 from refimpl.testing.hostile import CLOSED, INITIALISING
 from refimpl.testing.pair import Pair
 from refimpl.testing.processes import POLICY

@@ -86,12 +86,14 @@ def backend(
     such as connect; NETWORK an IPv4 address or network, `own` for whatever stays on this host, or `any`; PORTS a port
     number or a range. The first rule that matches decides: those of --deny, of --allow, of --policy, in this order.
     Then come the defaults: a connect to this host reaches only what guests listen on, link-local addresses and binds
-    below 1024 are refused, the rest is allowed. A refusal says which rule it was.
+    below 1024 are refused, the rest is allowed. A refusal says which rule it was. Where no rule allows a bind below
+    1024, the capability for it is given up at the start: a later policy that does takes a new start.
 
     \b
         refimpl backend --allow connect:127.0.0.1:8000-8080 --deny connect:10.0.0.0/8
     """
     from refimpl.backend import Backend, Settings
+    from refimpl.cli.privileges import give_up_low_ports
     from refimpl.cli.trace import Trace, trace_lines
 
     read_policy = functools.partial(parse_policy, allow, deny, path=policy_path, allow_everything=allow_everything)
@@ -99,6 +101,7 @@ def backend(
     settings = Settings(
         max_ring_order=max_page_order, policy=read_policy(), draft_nodes=draft_nodes, draft_layouts=draft_layouts
     )
+    give_up_low_ports(settings.policy)
     say: Callable[[str], object] = functools.partial(print, flush=True)
     with contextlib.ExitStack() as stack:
         if trace or steps or trace_file is not None:

@@ -6,11 +6,13 @@ Each function takes (dispatcher, command, step) and returns the step's result, o
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from refimpl.backend import network
 from refimpl.backend.connection import Connection
+from refimpl.backend.loop import Timer
 from refimpl.backend.sockets import SocketEntry
 from refimpl.backend.waiting import WAITING
 from refimpl.commands import steps
@@ -22,6 +24,10 @@ from refimpl.errors import CommandRefused, PeerViolation
 
 if TYPE_CHECKING:
     from refimpl.backend.dispatcher import Dispatcher, PendingCommand
+
+#: How long RELEASE waits at most while a guest's limit of bytes a second lets ``out`` go only slowly. Less than any
+#: frontend of ours has patience for.
+LONGEST_DRAIN_SECONDS = 120.0
 
 
 def _connect_socket(dispatcher: Dispatcher, command: PendingCommand, step: Any) -> Any:
@@ -50,7 +56,9 @@ def _wait_for_connect(dispatcher: Dispatcher, command: PendingCommand, step: Any
         entry.waiting.remove(command)
         dispatcher.guest.end_connect()
 
-    def on_writable(_mask: int) -> None:
+    def on_writable() -> None:
+        if command.cancel is not stop_waiting:
+            return  # It ended while it waited for its turn.
         try:
             network.finish_connect(entry.system_socket, address)
         except CommandRefused as refused:
@@ -63,7 +71,8 @@ def _wait_for_connect(dispatcher: Dispatcher, command: PendingCommand, step: Any
         dispatcher.refuse(command, CommandRefused(ErrorNumber.ETIMEDOUT, f"connect to {address}: no answer"))
 
     timer = loop.call_later(dispatcher.guest.limits.connect_seconds, on_timeout)  # SEC-B-24
-    loop.watch(descriptor, select.EPOLLOUT, on_writable)
+    share = dispatcher.guest.share
+    loop.watch(descriptor, select.EPOLLOUT | select.EPOLLET, lambda _mask: share.work(on_writable))
     entry.waiting.append(command)
     command.cancel = stop_waiting
     return WAITING
@@ -144,12 +153,27 @@ def _drain_output(dispatcher: Dispatcher, command: PendingCommand, step: Any) ->
     assert connection is not None
     entry.state = SocketState.RELEASING
 
+    began, sent_before = time.monotonic(), connection.bytes_out
+    timer: Timer
+
     def go_on() -> None:
         timer.cancel()
         dispatcher.resume(command)
 
-    timer = loop.call_later(dispatcher.guest.limits.drain_seconds, go_on)
-    command.cancel = timer.cancel
+    def stop_waiting() -> None:
+        timer.cancel()
+
+    def on_timeout() -> None:
+        nonlocal timer, sent_before
+        is_slow_by_limit = dispatcher.guest.byte_rate is not None and connection.bytes_out > sent_before
+        if is_slow_by_limit and time.monotonic() - began < LONGEST_DRAIN_SECONDS:
+            sent_before = connection.bytes_out
+            timer = loop.call_later(dispatcher.guest.limits.drain_seconds, on_timeout)
+        else:
+            go_on()
+
+    timer = loop.call_later(dispatcher.guest.limits.drain_seconds, on_timeout)
+    command.cancel = stop_waiting
     connection.drain(lambda: loop.call_soon(go_on))
     return WAITING
 

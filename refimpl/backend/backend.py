@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable
 
+from refimpl.backend import network
 from refimpl.backend.device import Device
 from refimpl.backend.guest import Services, Settings, Statistics
 from refimpl.backend.loop import EventLoop
@@ -31,6 +32,7 @@ class Backend:
 
     def __init__(self, platform: Platform, settings: Settings | None = None) -> None:
         self._platform = platform
+        network.own_address_probe()
         self._give_back_hold = platform.hold_backend()
         self._loop = EventLoop()
         upcalls = Upcalls(self._loop, platform)

@@ -34,9 +34,12 @@ class ByteRate:
         self._timer: Timer | None = None
 
     def ask(self, resume: Callable[[], None]) -> int:
-        """Return how many bytes may be moved now; where none may, ``resume()`` is called once some may."""
+        """Return how many bytes may be moved now: 0, or a share at least, lest a piece be a few bytes.
+
+        Where none may, ``resume()`` is called once some may.
+        """
         self._count()
-        if self._left >= 1 and (not self._waiting or resume is self._whose_turn):
+        if self._left >= self._share and (not self._waiting or resume is self._whose_turn):
             return int(self._left)
         self._waiting[resume] = None
         self._set_timer()
@@ -61,7 +64,7 @@ class ByteRate:
         self._timer = None
         self._count()
         for _ in range(len(self._waiting)):
-            if self._left < 1:
+            if self._left < self._share:
                 break
             self._whose_turn = next(iter(self._waiting))
             del self._waiting[self._whose_turn]

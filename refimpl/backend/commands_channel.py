@@ -6,10 +6,12 @@ Spec: Commands Ring, the backend's part.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 
 from refimpl.backend.dispatcher import Dispatcher
 from refimpl.backend.guest import Guest, Services
+from refimpl.backend.shares import PIECE_SECONDS
 from refimpl.commands.message import Response
 from refimpl.commands.ring import NOTICE_BYTE, RING_SLOTS, BackRing
 from refimpl.errors import DeviceGone, PeerViolation
@@ -52,15 +54,19 @@ class CommandsChannel:
         self._is_serving = False
         self._must_notify = False
         self._is_closed = False
-        services.upcalls.attach(self._port, self.serve)
+        self.guest.attach(self._port, self.serve)
 
     def serve(self) -> bool:
-        """Take what requests there are, at most a ring's worth in one go; returns whether there were any."""
+        """Take what requests there are, in one go at most a ring's worth and what fits into a piece of time.
+
+        Returns whether there were any.
+        """
         if self._is_closed:
             return False
         self._is_serving, taken = True, 0
+        until = time.monotonic() + PIECE_SECONDS
         try:
-            while taken < RING_SLOTS:
+            while taken < RING_SLOTS and (not taken or time.monotonic() < until):  # SEC-B-14
                 slot = self._ring.take_request()  # RING-1, SEC-B-2
                 if slot is not None:
                     taken += 1
@@ -68,7 +74,7 @@ class CommandsChannel:
                 elif not self._ring.final_check():
                     break
             else:
-                self._services.loop.call_soon(self._serve_again)  # The others have their turn first.
+                self.guest.share.work_soon(self.serve)  # The others have their turn first.
         except PeerViolation as violation:
             self._services.loop.call_soon(functools.partial(self._report, violation))  # SEC-B-1
         finally:
@@ -79,9 +85,6 @@ class CommandsChannel:
             gone = DeviceGone("the frontend's process ended and left the device as it was")
             self._services.loop.call_soon(functools.partial(self._report, gone))
         return taken > 0
-
-    def _serve_again(self) -> None:
-        self.serve()
 
     def _report(self, reason: Exception) -> None:
         if not self._is_closed:
@@ -102,6 +105,7 @@ class CommandsChannel:
         if self._is_closed:
             return
         self._is_closed = True
+        self.guest.share.close()
         self._dispatcher.close()  # STATE-9
         self.guest.unbind(self._port)  # STATE-9
         self._ring.release()

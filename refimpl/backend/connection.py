@@ -27,8 +27,9 @@ from refimpl.errors import PeerViolation
 if TYPE_CHECKING:
     from refimpl.backend.guest import Guest
 
-#: Rounds in one go; after them the others have their turn.
+#: Rounds, and bytes, in one go; after them the others have their turn.
 _MOST_ROUNDS = 16
+_MOST_BYTES = 1 << 20
 _ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _READABLE = select.EPOLLIN | _ENDED
 _WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
@@ -75,12 +76,24 @@ class Connection:
         """Move no more bytes than the rate allows, from now on; None for as many as can be."""
         self._in_ring, self._out_ring = self._ends
         if rate is not None:
-            self._in_ring = PacedProducer(self._ends[0], rate, functools.partial(self._take_turn, select.EPOLLIN))
-            self._out_ring = PacedConsumer(self._ends[1], rate, functools.partial(self._take_turn, select.EPOLLOUT))
+            self._in_ring = PacedProducer(self._ends[0], rate, functools.partial(self._take_turn, self._pump_in))
+            self._out_ring = PacedConsumer(self._ends[1], rate, functools.partial(self._take_turn, self._pump_out))
 
-    def _take_turn(self, mask: int) -> None:
-        if not self._is_closed:
-            self._on_socket(mask)
+    def _go_on_with_input(self) -> None:
+        self._take_turn(self._pump_in)
+
+    def _go_on_with_both(self) -> None:
+        self._take_turn(self._pump_out)
+        self._take_turn(self._pump_in)
+
+    def _take_turn(self, pump: Callable[[], None]) -> None:
+        """Go on with one direction."""
+        if self._is_closed:
+            return
+        try:
+            pump()
+        except PeerViolation as violation:
+            self._stop_for(violation)
 
     def fill(self) -> tuple[int, int, int]:
         """Return how many bytes ``in`` and ``out`` hold, and the size of either. Raises PeerViolation."""
@@ -114,20 +127,18 @@ class Connection:
     def _on_socket(self, mask: int) -> None:
         if mask & _ENDED:
             self._peer_ended = True
-        try:
-            if mask & _WRITABLE and not self._is_writable:  # Every event says so; only an edge starts it again.
-                self._is_writable = True
-                self._pump_out()
-            if mask & _READABLE:
-                self._is_readable = True
-                self._pump_in()
-        except PeerViolation as violation:
-            self._stop_for(violation)
+        if mask & _READABLE:
+            self._is_readable = True
+        if mask & _WRITABLE and not self._is_writable:  # Every event says so; only an edge starts it again.
+            self._is_writable = True
+            self._guest.share.work(self._go_on_with_both)
+        elif mask & _READABLE:
+            self._guest.share.work(self._go_on_with_input)
 
     def _pump_out(self) -> None:
         if not self._is_writable or self._out_error:
             return
-        ring, must_notify = self._out_ring, False
+        ring, must_notify, until = self._out_ring, False, self.bytes_out + _MOST_BYTES
         for _ in range(_MOST_ROUNDS):
             views = ring.readable()
             if not views:
@@ -146,8 +157,11 @@ class Connection:
             if sent < sum(map(len, views)):
                 self._is_writable = False  # An edge comes when TCP takes more.
                 break
+            if self.bytes_out >= until:
+                self._guest.share.work_soon(self.resume)  # SEC-B-14
+                break
         else:
-            self._loop.call_soon(self.resume)
+            self._guest.share.work_soon(self.resume)  # SEC-B-14
         if must_notify | ring.publish():
             self._notify()  # WORKFLOW-12 (E-CONSNOTIFY)
         if self._on_drained is not None:
@@ -156,7 +170,7 @@ class Connection:
     def _pump_in(self) -> None:
         if not self._is_readable or self._in_error:
             return  # IDXPAGE-15
-        ring, must_notify = self._in_ring, False
+        ring, must_notify, until = self._in_ring, False, self.bytes_in + _MOST_BYTES
         for _ in range(_MOST_ROUNDS):
             views = ring.writable()
             if not views:
@@ -178,8 +192,11 @@ class Connection:
             if received < sum(map(len, views)) and not self._peer_ended:
                 self._is_readable = False  # Nothing left, and an edge comes with more.
                 break
+            if self.bytes_in >= until:
+                self._guest.share.work_soon(self.resume)  # SEC-B-14
+                break
         else:
-            self._loop.call_soon(self.resume)
+            self._guest.share.work_soon(self.resume)  # SEC-B-14
         if must_notify:
             self._notify()  # WORKFLOW-8
 

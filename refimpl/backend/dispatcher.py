@@ -22,7 +22,7 @@ from refimpl.backend.sockets import new_entry
 from refimpl.backend.waiting import WAITING
 from refimpl.commands import expanding, steps
 from refimpl.commands.address_format import SOCKADDR_IN_SIZE_BYTES, InternetAddress
-from refimpl.commands.error_numbers import ErrorNumber
+from refimpl.commands.error_numbers import ErrorNumber, to_wire
 from refimpl.commands.message import Response
 from refimpl.errors import CommandRefused
 
@@ -62,11 +62,19 @@ class Dispatcher:
         self.guest.statistics.commands[name] += 1
         if self.guest.observer is not None:
             self.guest.observer.request_taken(self.guest.domid, command.request)
-        decision = self.guest.decide(name, command.request)
+        decision = self._decide(name, command.request)
         if decision is not ALLOWED:
             self._heed(command, decision)
         if command in self._pending:
             self._advance(command, None)
+
+    def _decide(self, name: str, request: Any) -> Decision:
+        try:
+            return self.guest.decide(name, request)
+        except Exception as error:  # Whatever it is: a call that cannot be decided is refused, and the others go on.
+            number = error.errno if isinstance(error, OSError) else None
+            error_number = to_wire(number) if number else ErrorNumber.EACCES
+            return Decision(f"{name}: it cannot be decided: {error!r}", error_number)  # SEC-B-15
 
     def _heed(self, command: PendingCommand, decision: Decision) -> None:
         if self.guest.observer is not None:

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refimpl.backend.byte_rate import ByteRate
-from refimpl.backend.limits import Limits
+from refimpl.backend.limits import Limits, SharedDescriptors
+from refimpl.backend.listeners import Listeners
 from refimpl.backend.loop import EventLoop
 from refimpl.backend.observer import Observer
 from refimpl.backend.policy import ALLOWED, Decision, Policy
 from refimpl.backend.rules import CALLS_WITH_ADDRESS, Call
+from refimpl.backend.shares import Share, Turns
 from refimpl.backend.sockets import SocketEntry, SocketTable
 from refimpl.backend.upcalls import Handler, Upcalls
 from refimpl.backend.xenbus_thread import XenbusThread
@@ -69,8 +71,12 @@ class Services:
     upcalls: Upcalls
     xenbus: XenbusThread
     settings: Settings
-    #: TCP port number -> how many guests' sockets listen there.
-    listeners: collections.Counter[int] = field(default_factory=collections.Counter)
+    listeners: Listeners = field(default_factory=Listeners)
+    turns: Turns = field(init=False)
+    descriptors: SharedDescriptors = field(default_factory=SharedDescriptors)
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(self.loop)
 
 
 class Guest:
@@ -81,11 +87,12 @@ class Guest:
         self.ring_ref = ring_ref
         self.services = services
         self.loop = services.loop
+        self.share = Share(services.turns)
         self.platform = services.platform
         self.settings = services.settings
         self.limits = Limits()
         self.observer = services.settings.observer
-        self.sockets = SocketTable(self.limits)
+        self.sockets = SocketTable(self.limits, services.descriptors)
         self.statistics = Statistics()
         self.byte_rate: ByteRate | None = None
         self._pending_connects = 0
@@ -122,7 +129,7 @@ class Guest:
 
     def attach(self, port: int, handler: Handler) -> None:
         """Run the handler when our port fires."""
-        self.services.upcalls.attach(port, handler)
+        self.services.upcalls.attach(port, handler, self.share)
 
     def unbind(self, port: int) -> None:
         """Close our port."""
@@ -160,7 +167,7 @@ class Guest:
             except CommandRefused:
                 pass  # The command itself says what is wrong with it.
         call = Call(self.domid, call_name, address, request)
-        return policy.decide(call, guest_listens_on=self.services.listeners.__contains__)
+        return policy.decide(call, guest_listens_on=self.services.listeners.reached_by)
 
     def begin_connect(self) -> None:
         """Count a connect under way. Raises CommandRefused at the guest's limit."""
@@ -174,15 +181,14 @@ class Guest:
         """Count a connect as ended."""
         self._pending_connects -= 1
 
-    def add_listener(self, entry: SocketEntry, port_number: int) -> None:
-        """Let other guests connect to what this one listens on."""
-        entry.listens_on = port_number
-        self.services.listeners[port_number] += 1
+    def add_listener(self, entry: SocketEntry, address: InternetAddress) -> None:
+        """Let guests connect to what this one listens on."""
+        entry.listens_on = address
+        self.services.listeners.add(address)
 
     def forget_listener(self, entry: SocketEntry) -> None:
         """Undo :meth:`add_listener`; of a socket that never listened, nothing."""
         if entry.listens_on is not None:
-            self.services.listeners[entry.listens_on] -= 1
-            self.services.listeners += collections.Counter()  # Drops the zeroes.
+            self.services.listeners.remove(entry.listens_on)
             self.loop.unwatch(entry.system_socket.fileno())
         entry.listens_on = None

@@ -6,6 +6,8 @@ Everything is non-blocking. Errors come out as CommandRefused with the wire's nu
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import ipaddress
 import select
 import socket
@@ -112,20 +114,30 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-def local_port_number(bound: socket.socket) -> int:
-    """Return the TCP port number a bound socket has, also one the system chose."""
-    number: int = bound.getsockname()[1]
-    return number
+def local_address(bound: socket.socket) -> InternetAddress:
+    """Return the address a bound socket has, also where the system chose its port number."""
+    return InternetAddress(*bound.getsockname())
+
+
+@functools.cache
+def own_address_probe() -> socket.socket:
+    """Return the socket that :func:`is_own_address` asks by: opened once, since a decision may need no descriptor."""
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # SEC-B-6
 
 
 def is_own_address(host: str) -> bool:
-    """Say whether a connect to the address stays on this host: loopback, 0.0.0.0/8, or one of the host's own."""
+    """Say whether a connect to the address stays on this host: loopback, 0.0.0.0/8, or one of the host's own.
+
+    Raises OSError where the system does not tell.
+    """
     address = ipaddress.IPv4Address(host)
     if address.is_loopback or address in ipaddress.IPv4Network("0.0.0.0/8"):
         return True
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((host, 0))
-        except OSError:
-            return False
+    try:
+        # Which interface has the address? Nothing is ever sent from this socket.
+        own_address_probe().setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, address.packed)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        return False
     return True

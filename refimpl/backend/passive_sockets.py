@@ -5,6 +5,7 @@ Each function takes (dispatcher, command, step) and returns the step's result, o
 
 from __future__ import annotations
 
+import functools
 import select
 from collections import deque
 from collections.abc import Callable
@@ -38,9 +39,10 @@ def _listen_on_socket(dispatcher: Dispatcher, _: PendingCommand, step: Any) -> N
     network.listen(entry.system_socket, min(step.backlog, guest.limits.backlog))  # E-BACKLOG, SEC-B-24
     if is_new:
         entry.state = SocketState.LISTENING
-        guest.add_listener(entry, network.local_port_number(entry.system_socket))
+        guest.add_listener(entry, network.local_address(entry.system_socket))
         events = select.EPOLLIN | select.EPOLLET
-        guest.loop.watch(entry.system_socket.fileno(), events, lambda _mask: _serve_listener(dispatcher, entry))
+        serve = functools.partial(_serve_listener, dispatcher, entry)
+        guest.loop.watch(entry.system_socket.fileno(), events, lambda _mask: guest.share.work(serve))
 
 
 def _accept_connection(dispatcher: Dispatcher, command: PendingCommand, step: Any) -> Any:
@@ -65,7 +67,7 @@ def _wait_on_listener(
         listener.waiting.remove(command)
 
     command.cancel = stop_waiting
-    dispatcher.guest.loop.call_soon(lambda: _serve_listener(dispatcher, listener))
+    dispatcher.guest.share.work_soon(functools.partial(_serve_listener, dispatcher, listener))
     return WAITING
 
 

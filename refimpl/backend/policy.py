@@ -22,6 +22,8 @@ from refimpl.commands.address_format import InternetAddress
 from refimpl.commands.error_numbers import ErrorNumber
 
 _LINK_LOCAL = ipaddress.IPv4Network("169.254.0.0/16")
+#: Whether a guest listens on an address of this host.
+ListensOn = Callable[[InternetAddress], bool]
 _NO_LIMITS: Mapping[int | None, Mapping[str, float]] = {}
 
 
@@ -62,10 +64,10 @@ class Policy:
         """Say whether a call of this name has to be decided at all: what nobody has a rule for costs nothing."""
         return bool(self._rules_of.get(call)) or (call in CALLS_WITH_ADDRESS and not self.allow_everything)
 
-    def decide(self, call: Call, *, guest_listens_on: Callable[[int], bool] = lambda _port: False) -> Decision:
-        """Say what becomes of a call.
+    def decide(self, call: Call, *, guest_listens_on: ListensOn = lambda _address: False) -> Decision:
+        """Say what becomes of a call. What is raised here refuses it, with an OSError's own number or EACCES.
 
-        ``guest_listens_on(port_number)`` says whether some guest of this backend listens there.
+        ``guest_listens_on(address)`` says whether a connect to an address of this host meets a guest of this backend.
         """
         for rule in self._rules_of[call.name]:
             if rule.matches(call):
@@ -93,13 +95,13 @@ def _carry_out(rule: Rule, call: Call) -> Decision:
     return Decision(f"{call}: {rule} allows it")
 
 
-def _default_objection(call: Call, address: InternetAddress, guest_listens_on: Callable[[int], bool]) -> str | None:
+def _default_objection(call: Call, address: InternetAddress, guest_listens_on: ListensOn) -> str | None:
     if call.name == "bind":
         if 0 < address.port_number < 1024:  # E-PRIVPORT
             return "the default denies binds below 1024"
         return None
     if ipaddress.IPv4Address(address.host) in _LINK_LOCAL:  # SEC-B-15
         return "the default denies link-local addresses"
-    if is_own_address(address.host) and not guest_listens_on(address.port_number):  # SEC-B-15, RAT-7
+    if is_own_address(address.host) and not guest_listens_on(address):  # SEC-B-15, RAT-7
         return "the default denies this host's own services"
     return None

@@ -5,8 +5,10 @@ CALL is one of the seven, in small letters; only ``connect`` and ``bind`` have a
 and no CALL speaks of both. NETWORK is an IPv4 address or network, ``own`` for whatever stays on this host (127/8,
 0.0.0.0/8, the host's own addresses), or ``any``; PORTS a TCP port number or a range ``1024-65535``.
 
-A rule whose network includes loopback also covers 0.0.0.0 and the host's own addresses, which reach the same listeners;
-but a bind on loopback that is allowed is not one on them, which would open it to the network.
+Whoever listens on all addresses is reached by any of them. So a denial whose network has some of loopback also covers
+0.0.0.0 and the host's own addresses; what is allowed, or sent elsewhere, covers 0.0.0.0 where it covers 127.0.0.1
+(what 0.0.0.0 means), and the host's own addresses where it covers all of loopback. A bind on loopback that is allowed
+is never one on them, which would open it to the network.
 
 A release is covered only by a rule that names it: who may not release keeps what he has.
 """
@@ -30,6 +32,7 @@ CALLS_UNLESS_NAMED = tuple(name for name in CALLS if name != "release")
 ALL_PORTS = range(0, 65536)
 LARGEST_DOMID = 0x7FEF
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
+_FIRST_LOOPBACK = _LOOPBACK[1]
 _THIS_HOST = ipaddress.IPv4Network("0.0.0.0/8")
 _GUEST = re.compile(r"guest([0-9]{1,5})", re.ASCII)
 
@@ -116,7 +119,11 @@ class Rule:
             return True
         if not self.network.overlaps(_LOOPBACK) or (call == "bind" and self.action is Action.ALLOW):
             return False
-        return address in _THIS_HOST or is_own_address(host)  # SEC-B-15
+        if self.action is Action.DENY:
+            return address in _THIS_HOST or is_own_address(host)  # SEC-B-15
+        if address in _THIS_HOST:
+            return _FIRST_LOOPBACK in self.network  # SEC-B-15
+        return _LOOPBACK.subnet_of(self.network) and is_own_address(host)  # SEC-B-15
 
     def rewritten(self, address: InternetAddress) -> InternetAddress:
         """Return the address a call gets instead of its own."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from refimpl.backend import network
 from refimpl.backend.connection import Connection
-from refimpl.backend.limits import Limits
+from refimpl.backend.limits import Limits, SharedDescriptors
+from refimpl.commands.address_format import InternetAddress
 from refimpl.commands.error_numbers import ErrorNumber
 from refimpl.commands.steps import SocketState
 from refimpl.data_ring.indexes_page import IndexesPage
@@ -38,8 +39,8 @@ class SocketEntry:
         self.port: int | None = None
         self.page_ref = 0
         self.connection: Connection | None = None
-        #: The TCP port number a listener has, for the policy's sake.
-        self.listens_on: int | None = None
+        #: The address a listener has, for the policy's sake.
+        self.listens_on: InternetAddress | None = None
         #: Commands not answered yet that this socket must answer before it goes.
         self.waiting: list[PendingCommand] = []
         self.accepts: deque[PendingCommand] = deque()
@@ -71,11 +72,12 @@ class SocketEntry:
 
 
 class SocketTable:
-    """The sockets of one guest, within its limits."""
+    """The sockets of one guest, within its limits and those of what all guests share."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, shared: SharedDescriptors) -> None:
         #: Changed where the guest's limits change.
         self.limits = limits
+        self._shared = shared
         self._entries: dict[int, SocketEntry | None] = {}
 
     def __len__(self) -> int:
@@ -90,6 +92,9 @@ class SocketTable:
             raise CommandRefused(ErrorNumber.EEXIST, f"socket {socket_id:#x} exists")  # E-DUPID, E-IDSPACE
         if len(self._entries) >= self.limits.sockets:  # SEC-B-6
             raise CommandRefused(ErrorNumber.EMFILE, f"the guest has {self.limits.sockets} sockets, its limit")
+        if not self._shared.may_take(len(self._entries)):
+            raise CommandRefused(ErrorNumber.EMFILE, "the descriptors that are left are for guests with fewer sockets")
+        self._shared.taken += 1
         self._entries[socket_id] = None
 
     def add(self, entry: SocketEntry) -> None:
@@ -102,7 +107,9 @@ class SocketTable:
 
     def remove(self, socket_id: int) -> None:
         """Free an id; one not in use is ignored."""
-        self._entries.pop(socket_id, None)
+        if socket_id in self._entries:
+            del self._entries[socket_id]
+            self._shared.taken -= 1
 
     def count_listeners(self) -> int:
         """Return how many of the sockets listen."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from refimpl.backend.loop import EventLoop
+from refimpl.backend.shares import Share
 from refimpl.errors import DomainClosed
 from refimpl.platform import Platform
 
@@ -29,12 +30,15 @@ LONGEST_DELAY_SECONDS = 1.0
 
 
 class _Port:
-    """A port's handler, and how many useless events it had lately."""
+    """A port's handler, whose share of the loop it runs on, and how many useless events it had lately."""
 
-    __slots__ = ("delay", "handler", "useless", "window_start")
+    __slots__ = ("delay", "handler", "run", "share", "useless", "window_start")
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, share: Share | None = None, run: Callable[[], None] | None = None) -> None:
         self.handler = handler
+        self.share = share
+        #: Calls the handler, then rearms the port.
+        self.run = run
         self.useless = 0
         self.window_start = 0.0
         self.delay = 0.0
@@ -69,9 +73,13 @@ class Upcalls:
             self._thread = threading.Thread(target=self._wait_for_ports, name="upcalls", daemon=True)
             self._thread.start()
 
-    def attach(self, port: int, handler: Handler) -> None:
-        """Call ``handler()`` when the port fires; what it missed before is asked for with a first event."""
-        self._ports[port] = _Port(handler)
+    def attach(self, port: int, handler: Handler, share: Share | None = None) -> None:
+        """Call ``handler()`` when the port fires; what it missed before is asked for with a first event.
+
+        Where that is a guest's, it has its turn by the guest's ``share``, and the port stays masked until then.
+        """
+        attached = self._ports[port] = _Port(handler, share)
+        attached.run = functools.partial(self._run, port, attached)
 
     def detach(self, port: int) -> None:
         """Forget the port; a late event for it is dropped."""
@@ -93,12 +101,20 @@ class Upcalls:
         self.received += len(ports)
         for number in ports:
             port = self._ports.get(number)
-            if port is None:
+            if port is None or port.run is None:
                 self._platform.rearm(number)  # Closed meanwhile, or fired before it was attached.
-            elif port.handler():
-                self._platform.rearm(number)
+            elif port.share is not None:
+                port.share.work(port.run)
             else:
-                self._rearm_useless(number, port)
+                port.run()
+
+    def _run(self, number: int, port: _Port) -> None:
+        if self._ports.get(number) is not port:
+            return  # Closed while it waited for its turn.
+        if port.handler():
+            self._platform.rearm(number)
+        else:
+            self._rearm_useless(number, port)
 
     def _rearm_useless(self, number: int, port: _Port) -> None:
         delay = port.delay_after_useless_event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -85,18 +86,22 @@ def backend(
     such as connect; NETWORK an IPv4 address or network, `own` for whatever stays on this host, or `any`; PORTS a port
     number or a range. The first rule that matches decides: those of --deny, of --allow, of --policy, in this order.
     Then come the defaults: a connect to this host reaches only what guests listen on, link-local addresses and binds
-    below 1024 are refused, the rest is allowed. A refusal says which rule it was.
+    below 1024 are refused, the rest is allowed. A refusal says which rule it was. Where no rule allows a bind below
+    1024, the capability for it is given up at the start: a later policy that does takes a new start.
 
     \b
         refimpl backend --allow connect:127.0.0.1:8000-8080 --deny connect:10.0.0.0/8
     """
     from refimpl.backend import Backend, Settings
+    from refimpl.cli.privileges import give_up_low_ports
     from refimpl.cli.trace import Trace, trace_lines
 
     read_policy = functools.partial(parse_policy, allow, deny, path=policy_path, allow_everything=allow_everything)
+    _raise_descriptor_limit()
     settings = Settings(
         max_ring_order=max_page_order, policy=read_policy(), draft_nodes=draft_nodes, draft_layouts=draft_layouts
     )
+    give_up_low_ports(settings.policy)
     say: Callable[[str], object] = functools.partial(print, flush=True)
     with contextlib.ExitStack() as stack:
         if trace or steps or trace_file is not None:
@@ -117,6 +122,22 @@ def backend(
             finally:
                 if as_json:
                     say(_sums(serving.statistics()))
+
+
+def _raise_descriptor_limit() -> None:
+    """Take all the descriptors this process may have, and say if that is less than one guest's limit of sockets."""
+    from refimpl.backend.limits import Limits, SharedDescriptors
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # SEC-B-6
+    most = SharedDescriptors().most_of_one
+    if most < Limits().sockets:
+        print(
+            f"refimpl: the limit of {hard} descriptors leaves a guest {most} sockets of {Limits().sockets}, and fewer "
+            "beside others; `ulimit -Hn` (systemd: LimitNOFILE=) raises it",
+            file=sys.stderr,
+        )
 
 
 def _serve_status(serving: Backend, path: str) -> None:

@@ -43,7 +43,10 @@ def policy() -> None:
         sockets = 100
         listeners = 4
         pending_connects = 8
-        bytes_per_second = 1_000_000
+        bytes_per_second = 1_000_000 # of all its sockets together, both directions
+
+    A socket that is released under bytes_per_second is still sent empty at that rate, for 120 seconds at most: what is
+    left then is lost.
 
     What no rule matches is up to the defaults (see `refimpl backend --help`), unless allow_everything = true stands at
     the top. A backend reads the file again when it gets SIGHUP; connections go on, and a bad file changes nothing.
@@ -64,21 +67,28 @@ def check(path: str) -> None:
 @policy.command()
 @click.argument("path", metavar="FILE")
 @click.argument("calls", metavar="CALL...", nargs=-1, required=True)
-@click.option("--listening", type=click.IntRange(1, 65535), multiple=True, help="Take it that a guest listens there.")
+@click.option(
+    "--listening",
+    metavar="[ADDRESS:]PORT",
+    multiple=True,
+    help="Take it that a guest listens there, with no ADDRESS on all of this host; may be repeated.",
+)
 @json_option
-def test(path: str, calls: tuple[str, ...], listening: tuple[int, ...], as_json: bool) -> int:
+def test(path: str, calls: tuple[str, ...], listening: tuple[str, ...], as_json: bool) -> int:
     """Say what FILE makes of each CALL, and which rule decides. Exit status 1 if one is refused.
 
     \b
     CALL is [guestN:]CALL[:ADDRESS:PORT]; without a guest it is guest 1's:
         refimpl policy test policy.toml guest3:connect:192.0.2.1:25 listen
     """
+    from refimpl.backend.listeners import Listeners
     from refimpl.backend.policy_file import read_policy
     from refimpl.commands.error_numbers import name_of
 
     read, any_refused = read_policy(path), False
+    listeners = Listeners(map(_parse_listener, listening))
     for call in map(_parse_call, calls):
-        decision = read.decide(call, guest_listens_on=listening.__contains__)
+        decision = read.decide(call, guest_listens_on=listeners.reached_by)
         error = None if decision.error_number is None else name_of(decision.error_number)
         elsewhere = None if decision.address is None else str(decision.address)
         any_refused |= error is not None
@@ -89,6 +99,18 @@ def test(path: str, calls: tuple[str, ...], listening: tuple[int, ...], as_json:
             verdict = f"refused, {error}" if error else f"goes to {elsewhere}" if elsewhere else "allowed"
             print(f"guest {call.guest} {call}: {verdict}: {decision.why.removeprefix(f'{call}: ')}")
     return int(any_refused)
+
+
+def _parse_listener(text: str) -> InternetAddress:
+    host, colon, port = text.rpartition(":")
+    try:
+        if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535 and bool(host) == bool(colon)):
+            raise Misuse("not [ADDRESS:]PORT with a PORT from 1 to 65535, as in 8080 or 127.0.0.1:8080")
+        address = InternetAddress(host or "0.0.0.0", int(port))
+        address.to_bytes()
+    except Misuse as error:
+        raise Misuse(f"--listening {text!r}: {error}") from None
+    return address
 
 
 def _parse_call(text: str) -> Call:

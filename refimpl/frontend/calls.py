@@ -38,7 +38,6 @@ MOST_DEFERRABLE = RING_SLOTS - 2
 #: How long a CONNECT of ours may hold up all others where the backend works in order, as Linux's does, in seconds.
 CONNECT_PATIENCE_SECONDS = 180.0
 
-
 Request = SocketRequest | ConnectRequest | ReleaseRequest | BindRequest | ListenRequest | AcceptRequest | PollRequest
 #: A request but for its req_id.
 MakeRequest = Callable[[int], Request]
@@ -76,8 +75,10 @@ class Calls:
         self._answers = 0
         self._last_answer = 0.0
 
-    def ask(self, make: MakeRequest) -> int:
+    def ask(self, make: MakeRequest, excuse: Callable[[], bool] | None = None) -> int:
         """Send a command that needs no waiting and return its ``ret``.
+
+        When the backend has been silent for too long, ``excuse()`` says whether it is at work and has as long again.
 
         Raises DeviceGone, also when the backend stays silent: it is then taken for dead.
         """
@@ -87,8 +88,11 @@ class Calls:
         if call is None:
             raise self._give_up("no slot of the commands ring comes free")
         while not self.wait(call, self._silent_at(call)):
-            if time.monotonic() >= self._silent_at(call):
+            if time.monotonic() < self._silent_at(call):
+                continue
+            if excuse is None or not excuse():
                 raise self._give_up(f"no answer to {call.command.name}")
+            call.sent_at = time.monotonic()
         assert call.ret is not None
         return call.ret
 

@@ -48,6 +48,7 @@ class DataRing:
         self._ended: Exception | None = None
         self._leftover = memoryview(b"")
         self._is_down = False
+        self._output_left = 0
         self.bytes_sent = self.bytes_received = self.notifications = 0
         try:
             device.add(self)
@@ -85,6 +86,15 @@ class DataRing:
                 return self._out.is_drained or self._page.out_error != 0
             except PeerViolation:
                 return True
+
+    def takes_output(self) -> bool:
+        """Say whether the backend took some of ``out`` since this was last asked; at first, whether some is left."""
+        left = 0
+        with self._lock, suppress(PeerViolation):
+            if self._ended is None and not self._page.out_error:
+                left = self._out.unconsumed
+        before, self._output_left = self._output_left, left
+        return left != before
 
     def publish(self) -> None:
         """Tell the backend all that was taken of ``in``: before RELEASE."""

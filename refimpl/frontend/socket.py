@@ -240,7 +240,8 @@ class Socket:
         is_released = False
         with suppress(DeviceGone):
             ret = self._device.calls.ask(
-                lambda req_id: ReleaseRequest.make(req_id, self.id, reuse)
+                lambda req_id: ReleaseRequest.make(req_id, self.id, reuse),
+                excuse=connection.takes_output if connection is not None else None,
             )  # RELEASE-1, SEC-F-10
             is_released = ret == 0
         if connection is not None:

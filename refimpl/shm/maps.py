@@ -27,6 +27,9 @@ from refimpl.shm.tables import WRITABLE, Tables, grant_word
 
 #: Pages in one map; a ref may be among them more than once.
 MOST_PAGES = 1 << 16
+#: Runs of consecutive pages in all maps of one granter's scattered pages. Each is a mapping of the process, which may
+#: have 65 530 (vm.max_map_count): one granter must leave some to the others.
+MOST_RUNS = 4096
 _MOST_MAPS_OF_A_PAGE = 255
 _PAGE_MASK = (1 << PAGE_BITS) - 1
 
@@ -41,6 +44,8 @@ class _Row:
         self.place = place
         self.domid = granter.domid
         self.incarnation = granter.incarnation
+        #: Runs of scattered pages that are mapped.
+        self.run_count = 0
         self._counts = counts
         self._array = np.frombuffer(counts, np.uint8)
 
@@ -81,12 +86,19 @@ class ShmMappedPages(MappedPages):
     """Pages of a peer's arena."""
 
     def __init__(
-        self, mapper: Mapper, row: _Row, where: _Where, times: _Times, memory: memoryview, mapping: mmap.mmap | None
+        self,
+        mapper: Mapper,
+        row: _Row,
+        where: _Where,
+        times: _Times,
+        memory: memoryview,
+        mapping: mmap.mmap | None = None,
+        run_count: int = 0,
     ) -> None:
         self.peer = row.domid
         self.memory = memory
         self._mapper: Mapper | None = mapper
-        self._held = row, where, times
+        self._held = row, where, times, run_count
         self._mapping = mapping
 
     def unmap(self) -> None:
@@ -147,9 +159,10 @@ class Mapper:
                 return self._map_run(peer, row, run, first >> PAGE_BITS, writable)
             return self._map_scattered(peer, row, np.frombuffer(words, np.uint32), writable)
 
-    def let_go(self, row: _Row, where: _Where, times: _Times) -> None:
-        """Tell the granter that a map is over."""
+    def let_go(self, row: _Row, where: _Where, times: _Times, run_count: int) -> None:
+        """Tell the granter that a map is over, which had so many runs."""
         with self._lock:
+            row.run_count -= run_count
             self._fences.full()  # our last accesses come before its reuse
             row.let_go(where, times)
 
@@ -175,7 +188,7 @@ class Mapper:
         memory = peer.arena[run.start * PAGE_SIZE : run.stop * PAGE_SIZE]
         if not writable:
             memory = memory.toreadonly()
-        return ShmMappedPages(self, row, run, 1, memory, None)
+        return ShmMappedPages(self, row, run, 1, memory)
 
     def _map_scattered(self, peer: Peer, row: _Row, refs: npt.NDArray[Any], writable: bool) -> ShmMappedPages | None:
         pages = refs & _PAGE_MASK
@@ -190,14 +203,18 @@ class Mapper:
             if not (np.array_equal(found, expected) if writable else _allow_reading(found, expected)):
                 row.let_go(where, times)
                 return None
-            mapping = map_scattered(peer.descriptor, runs_of(pages), writable=writable)
+            runs = runs_of(pages)
+            if row.run_count + len(runs) > MOST_RUNS:  # SEC-B-6
+                raise LimitReached("runs of one domain's scattered pages", MOST_RUNS, "unmap some")
+            mapping = map_scattered(peer.descriptor, runs, writable=writable)
+            row.run_count += len(runs)
         except LimitReached:
             row.let_go(where, times)
             raise
         memory = memoryview(mapping)
         if not writable:
             memory = memory.toreadonly()  # to Python; to the processor the pages are that already
-        return ShmMappedPages(self, row, where, times, memory, mapping)
+        return ShmMappedPages(self, row, where, times, memory, mapping, len(runs))
 
     def _row(self, peer: Peer) -> _Row:
         row = self._rows.get(peer.incarnation)

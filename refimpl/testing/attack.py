@@ -120,7 +120,8 @@ class Attack:
     def _ring(self) -> None:
         rings = self._end.rings
         if len(rings) < 6:
-            self._end.make_data_ring(self._pick.choice((1, 1, 2)))
+            scatter = (lambda refs, _own: refs[::-1]) if self._pick.random() < 0.5 else None
+            self._end.make_data_ring(self._pick.choice((1, 1, 2, 5, 9)), refs=scatter)
         else:
             ring = rings.pop(self._pick.randrange(len(rings)))
             self._platform.close_port(ring.port)
@@ -137,7 +138,7 @@ class Attack:
 
 def attacking_guest(line: Line, run: str, address: tuple[str, int], seed: int, steps: int) -> None:
     """Be the hostile guest: report the domid, wait, attack, report how many connections it was."""
-    with ShmPlatform.join(run, arena_pages=1024) as platform:
+    with ShmPlatform.join(run, arena_pages=4096) as platform:
         line(platform.domid)
         line.wait()
         attack = Attack(platform, address, seed)

@@ -1,6 +1,7 @@
 """Ends that write anything anywhere, against real ones, with an honest guest beside them; and what that did.
 
-``python -m refimpl.testing.fuzzing --steps N --seed S`` runs both fuzzers and prints their figures:
+``python -m refimpl.testing.fuzzing --steps N --seed S`` runs both fuzzers, prints their figures, and ends with status
+1 where they show a fault:
 
 - the backend: a guest of random requests, random words in every page it shares, random nodes, while another guest's
   bytes are checked and timed, by turns with the hostile one at work and stopped;
@@ -15,16 +16,11 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import signal
-import socket
-import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from refimpl.errors import RefimplError
 from refimpl.frontend import Frontend
@@ -32,12 +28,17 @@ from refimpl.shm import ShmPlatform
 from refimpl.store.client import StoreClient
 from refimpl.testing import raw
 from refimpl.testing.attack import NODES, attacking_guest, number
+from refimpl.testing.delay import spinning, time_by_turns
+from refimpl.testing.echo import echo_server
 from refimpl.testing.hostile import DataRing
 from refimpl.testing.hostile_backend import HostileBackend
 from refimpl.testing.processes import End, Line, count_held, counted_backend, store
 from refimpl.toolstack import attach, introduce_domain_nodes
 
-_ROUNDS_A_TURN = 300
+#: One guest cannot slow another more than so many times.
+MOST_DELAY_RATIO = 2.0
+#: What may have come since the beginning and be no leak: a dead peer is kept until the next is looked for.
+_MORE_DESCRIPTORS, _MORE_MAPPINGS, _MORE_KIB = 10, 20, 4096
 
 
 @dataclass
@@ -53,10 +54,32 @@ class Figures:
     resident_kib: tuple[int, int] = (0, 0)
     #: What the attacked domain can still grant, maps, and has as ports, before and after.
     held: tuple[dict[str, int], dict[str, int]] = ({}, {})
-    #: Of an honest guest's round trips: the mean with the hostile one at work, by that with it stopped.
+    #: Of an honest guest's round trips: the mean with the hostile one at work, by that with it stopped and a process
+    #: that does nothing but run in its place, which takes as much of the machine.
     delay_ratio: float = 0.0
     #: The longest round trip with it stopped, and with it at work.
     worst_delay_ms: tuple[float, float] = (0.0, 0.0)
+
+    def faults(self) -> list[str]:
+        """Say what of it should not be."""
+        bounds = {
+            "crashes": (self.crashes, 0),
+            "hangs": (self.hangs, 0),
+            "descriptors": (self.descriptors[1], self.descriptors[0] + _MORE_DESCRIPTORS),
+            "mappings": (self.mappings[1], self.mappings[0] + _MORE_MAPPINGS),
+            "KiB of memory": (self.resident_kib[1], self.resident_kib[0] + _MORE_KIB),
+            "maps": (self.held[1].get("maps", 0), self.held[0].get("maps", 0)),
+            "ports": (self.held[1].get("ports", 0), self.held[0].get("ports", 0)),
+        }
+        found = [f"{name}: {value}, not up to {most}" for name, (value, most) in bounds.items() if value > most]
+        if self.is_slowed:
+            found.append(f"the honest guest's round trips: {self.delay_ratio:.2f} times as long")
+        return found
+
+    @property
+    def is_slowed(self) -> bool:
+        """Whether the honest guest was slowed more than it may be."""
+        return self.delay_ratio > MOST_DELAY_RATIO
 
 
 def fuzz_backend(steps: int, seed: int) -> Figures:
@@ -76,11 +99,12 @@ def fuzz_backend(steps: int, seed: int) -> Figures:
                     before, held_before = holdings(served.pid), _held(served)
                     with frontend.create_connection(address) as connection:
                         connection.settimeout(30)
-                        with End(attacking_guest, run, address, seed, steps) as hostile:
+                        with End(attacking_guest, run, address, seed, steps) as hostile, End(spinning) as other:
                             give_device(client, hostile.heard())
                             hostile.go_on()
                             try:
-                                figures.delay_ratio, figures.worst_delay_ms = _time_by_turns(connection, hostile)
+                                delay = time_by_turns(connection, hostile, other)
+                                figures.delay_ratio, figures.worst_delay_ms = delay.ratio, delay.longest_ms
                                 figures.connections = hostile.heard()
                             except TimeoutError:
                                 figures.hangs += 1
@@ -100,36 +124,6 @@ def _held(end: End) -> dict[str, int]:
         held: dict[str, int] = end.heard()
         return held
     return {}
-
-
-def _time_by_turns(connection: Any, hostile: End) -> tuple[float, tuple[float, float]]:
-    """Time round trips with the hostile guest stopped and at work, turn by turn, until it has ended.
-
-    Returns the means' ratio, not the medians', which a storm that hits one in three leaves alone; and both longest.
-    """
-    calm: list[float] = []
-    storm: list[float] = []
-    while hostile.is_alive and not hostile.has_reported:
-        hostile.signal(signal.SIGSTOP)
-        calm += _round_trips(connection)
-        hostile.signal(signal.SIGCONT)
-        storm += _round_trips(connection)
-    return statistics.mean(storm) / statistics.mean(calm), (max(calm) * 1000, max(storm) * 1000)
-
-
-def _round_trips(connection: Any) -> list[float]:
-    times = []
-    for turn in range(_ROUNDS_A_TURN):
-        message = b"%06d" % turn * 100
-        began = time.perf_counter()
-        connection.sendall(message)
-        answer = b""
-        while len(answer) < len(message):
-            answer += connection.recv(4096)
-        times.append(time.perf_counter() - began)
-        if answer != message:
-            raise AssertionError("the honest guest's bytes were changed")
-    return times
 
 
 def using_guest(line: Line, run: str, rounds: int) -> None:
@@ -262,45 +256,25 @@ def ready_store(storing: End, run: str) -> StoreClient:
     return StoreClient.connect(f"{run}/0.socket")
 
 
-class echo_server:
-    """A TCP server that sends back what it gets; gives its address."""
-
-    def __enter__(self) -> tuple[str, int]:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self._start(self._accept)
-        address: tuple[str, int] = self._listener.getsockname()
-        return address
-
-    def __exit__(self, *exception: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _start(self, function: Callable[..., None], *arguments: Any) -> None:
-        threading.Thread(target=function, args=arguments, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                self._start(self._serve, self._listener.accept()[0])
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            while data := connection.recv(1 << 16):
-                connection.sendall(data)
-
-
-def main() -> None:
-    """Run both fuzzers and print what came of it."""
+def main() -> int:
+    """Run both fuzzers and print what came of it; return 1 if that shows a fault."""
     parser = argparse.ArgumentParser(prog="python -m refimpl.testing.fuzzing", description=__doc__)
     parser.add_argument("--steps", type=int, default=100_000, help="hostile acts against the backend")
     parser.add_argument("--lives", type=int, default=200, help="lives of the frontend's device")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     options = parser.parse_args()
     print("seed", options.seed)
-    print("backend ", fuzz_backend(options.steps, options.seed))
-    print("frontend", fuzz_frontend(options.lives, options.seed))
+    status = 0
+    for name, figures in (
+        ("backend", fuzz_backend(options.steps, options.seed)),
+        ("frontend", fuzz_frontend(options.lives, options.seed)),
+    ):
+        print(name, figures)
+        for fault in figures.faults():
+            print(f"{name}: FAULT: {fault}")
+            status = 1
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -60,6 +60,13 @@ class HostileFrontend(HostilePeer):
         self.platform.fences.full()
         return taken
 
+    def await_responses(self, count: int) -> list[RawResponse]:
+        """Wait until there are so many responses, in however many goes they come; take them."""
+        self.commands["rsp_event"] = self.rsp_cons + count
+        self.platform.fences.full()
+        self.await_true(lambda: (self.commands["rsp_prod"] - self.rsp_cons) % 2**32 >= count, f"{count} responses")
+        return self.take_responses()
+
     def await_response(self, req_id: int) -> RawResponse:
         """Wait for the response to one request; others are kept for whoever asks for them."""
 

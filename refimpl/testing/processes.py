@@ -11,6 +11,7 @@ Each is forked from one small server process that has imported everything, so th
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import resource
@@ -22,7 +23,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Self
 
-from refimpl.backend import Backend, Policy, Settings
+from refimpl.backend import Backend, Policy, Rule, Settings
 from refimpl.backend.observer import Observer
 from refimpl.commands import expanding, steps
 from refimpl.commands.steps import SocketState
@@ -33,7 +34,12 @@ from refimpl.testing import raw
 #: Seconds after which what should have happened is called lost.
 PATIENCE = 30.0
 _ARENA_PAGES = 1024
+#: A connect there fails at once, and nothing is sent.
+_NOWHERE = ("255.255.255.255", 1)
 _MESSAGE = b"a message that is longer than nothing " * 100
+
+#: What our backends go by: the defaults, and a rule for the servers that tests have on loopback.
+POLICY = Policy([Rule.parse("connect:127.0.0.1", allow=True)])
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__])
@@ -65,12 +71,16 @@ def _steps_of(slot: bytes, state: SocketState) -> Iterator[tuple[str, str]]:
 
 #: Every step of every command, in order: (command, step), by their names.
 STEPS = tuple(step for slot, state in _REQUESTS for step in _steps_of(slot, state))
+#: What comes before a command's first step: the policy's decision.
+DECISION = "decision"
+#: Where something can happen to an end: each command's decision, then its steps.
+PLACES = tuple(dict.fromkeys(place for step in STEPS for place in ((step[0], DECISION), step)))
 #: Every kind of step there is.
 STEP_NAMES = frozenset(step.__name__ for step in steps.Step.__args__)
 
 
 class DiesAt(Observer):
-    """Kills a process, its own if not told otherwise, when a step of a command is about to be carried out.
+    """Kills a process, its own if not told otherwise, when one of :data:`PLACES` is come to: a step, or the decision.
 
     Or sends it another signal, SIGSTOP. Once: then ``pid`` is 0, nobody's, until it is set again.
     """
@@ -80,9 +90,16 @@ class DiesAt(Observer):
         self._number = number
         self.pid = pid
 
+    def request_taken(self, guest: int, request: Any) -> None:
+        """See :meth:`Observer.request_taken`."""
+        self._come_to(request, DECISION)
+
     def step_begun(self, guest: int, request: Any, step: steps.Step) -> None:
         """See :meth:`Observer.step_begun`."""
-        if self.pid != 0 and (expanding.command_name(request.cmd), type(step).__name__) == self._where:
+        self._come_to(request, type(step).__name__)
+
+    def _come_to(self, request: Any, place: str) -> None:
+        if self.pid != 0 and (expanding.command_name(request.cmd), place) == self._where:
             pid, self.pid = self.pid, 0
             if pid is None:
                 signal.pthread_kill(threading.get_ident(), self._number)  # Else this thread may get away for a while.
@@ -91,16 +108,22 @@ class DiesAt(Observer):
 
 
 class CrowdsAt(Observer):
-    """Leaves its process no descriptor from a step of a guest's command on until the response."""
+    """Leaves its process no descriptor from one of :data:`PLACES` in a guest's command on until the response."""
 
     def __init__(self, guest: int, command: str, step: str) -> None:
         self._where = (guest, command, step)
         self._former: tuple[int, int] | None = None
 
+    def request_taken(self, guest: int, request: Any) -> None:
+        """See :meth:`Observer.request_taken`."""
+        self._come_to(guest, request, DECISION)
+
     def step_begun(self, guest: int, request: Any, step: steps.Step) -> None:
         """See :meth:`Observer.step_begun`."""
-        where = (guest, expanding.command_name(request.cmd), type(step).__name__)
-        if where == self._where and self._former is None:
+        self._come_to(guest, request, type(step).__name__)
+
+    def _come_to(self, guest: int, request: Any, place: str) -> None:
+        if (guest, expanding.command_name(request.cmd), place) == self._where and self._former is None:
             self._former = resource.getrlimit(resource.RLIMIT_NOFILE)
             lowest_free = os.dup(0)
             os.close(lowest_free)
@@ -207,14 +230,14 @@ def store(line: Line, run: str) -> None:
 
 
 def backend(line: Line, run: str, observer: Observer | None = None) -> None:
-    """Be domain 0 with a backend that allows everything, until told to stop."""
+    """Be domain 0 with a backend by :data:`POLICY`, until told to stop."""
     _serve(line, run, observer, line)
 
 
 def counted_backend(line: Line, run: str) -> None:
     """Be such a backend, until killed; each time it may go on it reports :func:`count_held`."""
     with ShmPlatform.join(run, domid=0, selectable=True, arena_pages=_ARENA_PAGES) as platform:
-        serving = Backend(platform, Settings(policy=Policy(allow_everything=True)))
+        serving = Backend(platform, Settings(policy=POLICY))
         threading.Thread(target=_count_when_told, args=(line, platform), daemon=True).start()
         line("ready")
         serving.run()
@@ -240,7 +263,7 @@ def _serve(line: Line, run: str, observer: Observer | None, report: Callable[[An
     with ShmPlatform.join(
         run, domid=0, selectable=True, arena_pages=_ARENA_PAGES, store_timeout=2 * PATIENCE
     ) as platform:
-        serving = Backend(platform, Settings(policy=Policy(allow_everything=True), observer=observer))
+        serving = Backend(platform, Settings(policy=POLICY, observer=observer))
         threading.Thread(target=_stop_when_told, args=(line, serving), daemon=True).start()
         report("ready")
         serving.run()
@@ -276,7 +299,17 @@ def guest(line: Line, run: str, address: tuple[str, int]) -> None:
 
 
 def use_every_command(frontend: Frontend, address: tuple[str, int], patience: float = PATIENCE) -> None:
-    """Connect to an echo server and exchange bytes; listen, be polled, accept, and the same again. Raises OSError."""
+    """Connect to an echo server and exchange bytes; listen, be polled, accept, and the same again. Raises OSError.
+
+    Before that connect to where nobody is: the policy has to find out whether that is this host.
+    """
+    with frontend.socket() as nowhere:
+        nowhere.settimeout(patience)
+        try:
+            nowhere.connect(_NOWHERE)
+        except OSError as error:
+            if error.errno != errno.ENETUNREACH:
+                raise
     with frontend.create_connection(address, timeout=patience) as connection:
         _exchange(connection, connection)
     with socket.socket() as client, frontend.socket() as listener:

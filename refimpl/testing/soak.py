@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from refimpl.frontend import Frontend, Socket
 from refimpl.shm import ShmPlatform
 from refimpl.store.client import StoreClient
-from refimpl.testing.fuzzing import Holdings, echo_server, give_device, holdings, ready_store
+from refimpl.testing.echo import echo_server
+from refimpl.testing.fuzzing import Holdings, give_device, holdings, ready_store
 from refimpl.testing.processes import End, Line, backend, store
 
 GUESTS = 10

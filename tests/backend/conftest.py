@@ -69,6 +69,16 @@ class Guest(HostileFrontend):
         self.platform.fences.full()
         self.notify(ring.port)
 
+    def fill_out(self, ring: Any) -> None:
+        """Put bytes into ``out`` until it stays full: its peer takes none."""
+        for _ in range(64):
+            space = ring.half_bytes - (ring.indexes["out_prod"] - ring.indexes["out_cons"]) % 2**32
+            ring.indexes["out_prod"] = ring.indexes["out_prod"] + space
+            self.platform.fences.full()
+            self.notify(ring.port)
+            self.turn()
+        assert (ring.indexes["out_prod"] - ring.indexes["out_cons"]) % 2**32 > 0
+
     def turn(self) -> None:
         """Return once the backend has had a turn after now."""
         assert self.ask(raw.poll_request, 2**64 - 99).ret == -9

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from refimpl.backend import Limits, Policy, Rule
+from refimpl.backend import Call, Decision, Limits, Policy, Rule
 from refimpl.testing import raw
 
 EBADF, EFAULT, EINVAL, EISCONN = -9, -14, -22, -106
@@ -258,6 +258,47 @@ def test_by_default_guests_reach_each_other_over_the_backends_loopback(machine) 
     assert one.take(ring, 19) == b"from guest to guest"
 
 
+@pytest.mark.security("SEC-B-15")
+def test_a_guest_that_listens_beside_a_service_of_the_hosts_opens_it_to_nobody(machine, server) -> None:
+    machine.serve(policy=Policy())
+    guest, other = machine.guest(), machine.guest()
+    host, port_number = server.getsockname()
+    beside = ("127.0.0.2", port_number)
+    guest.open_socket(1)
+    assert guest.ask(raw.bind_request, 1, raw.address(*beside)).ret == 0
+    assert guest.ask(raw.listen_request, 1).ret == 0
+    other.connected(4, beside)
+    for each in (guest, other):
+        each.open_socket(9)
+        ring = each.make_data_ring()
+        for name in (host, "0.0.0.0", "127.0.0.3"):
+            request = (raw.connect_request, 9, raw.address(name, port_number), ref_of(ring), ring.port)
+            assert each.ask(*request).ret == -13, name
+    assert guest.ask(raw.release_request, 1).ret == 0
+    ring = other.make_data_ring()
+    assert other.ask(raw.connect_request, 9, raw.address(*beside), ref_of(ring), ring.port).ret == -13
+
+
+@pytest.mark.security("SEC-B-15")
+@pytest.mark.parametrize(("raised", "ret"), [(OSError(24, "no descriptor"), -24), (KeyError("a bug"), -13)])
+def test_a_call_that_cannot_be_decided_is_refused_and_the_others_go_on(machine, server, raised, ret, record) -> None:
+    class Failing(Policy):
+        def may_object_to(self, call: str) -> bool:
+            return call == "connect"
+
+        def decide(self, call: Call, **more: object) -> Decision:
+            raise raised
+
+    machine.serve(policy=Failing(), observer=record)
+    guest = machine.guest()
+    guest.open_socket(7)
+    ring = guest.make_data_ring()
+    where = (raw.address(*server.getsockname()), ref_of(ring), ring.port)
+    assert guest.ask(raw.connect_request, 7, *where).ret == ret
+    assert any("cannot be decided" in event[3] for event in record.events if event[0] == "response")
+    assert guest.ask(raw.release_request, 7).ret == 0
+
+
 # Release of active sockets.
 
 
@@ -336,11 +377,5 @@ def test_a_release_whose_peer_takes_nothing_is_answered_within_its_time(machine,
     peer, _ = server.accept()
     with peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        for _ in range(64):
-            space = ring.half_bytes - (ring.indexes["out_prod"] - ring.indexes["out_cons"]) % 2**32
-            ring.indexes["out_prod"] = ring.indexes["out_prod"] + space
-            guest.platform.fences.full()
-            guest.notify(ring.port)
-            guest.turn()
-        assert (ring.indexes["out_prod"] - ring.indexes["out_cons"]) % 2**32 > 0
+        guest.fill_out(ring)
         assert guest.ask(raw.release_request, 7).ret == 0

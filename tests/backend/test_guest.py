@@ -43,3 +43,22 @@ def test_a_guest_may_end_its_grants_and_rewrite_its_pages_under_the_backend(mach
         guest.turn()
         assert guest.ask(raw.release_request, 7).ret == 0
     guest.connected(8, server.getsockname())
+
+
+@pytest.mark.security("SEC-B-6")
+def test_one_guest_leaves_descriptors_to_the_others_and_gives_back_its_own(machine) -> None:
+    machine.serve()
+    shared = machine.backend._services.descriptors
+    shared.most = 40
+    greedy, modest = machine.guest(), machine.guest()
+    answers = [greedy.ask(raw.socket_request, id).ret for id in range(35)]
+    assert (answers.count(0), answers.count(-24)) == (30, 5)
+    for id in range(10):
+        modest.open_socket(id)
+    assert shared.taken == 40
+    for id in range(30):
+        assert greedy.ask(raw.release_request, id).ret == 0
+    assert shared.taken == 10
+    for id in range(10, 25):
+        modest.open_socket(id)
+    modest.close()

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import select
+import shutil
 import socket
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
@@ -17,7 +23,7 @@ def listening() -> tuple[socket.socket, InternetAddress]:
     opened = network.open_socket()
     network.bind(opened, InternetAddress("127.0.0.1", 0))
     network.listen(opened, 5)
-    return opened, InternetAddress("127.0.0.1", network.local_port_number(opened))
+    return opened, network.local_address(opened)
 
 
 def await_writable(waiting: socket.socket) -> None:
@@ -101,3 +107,36 @@ def test_a_reset_reaches_the_peer_as_one() -> None:
 )
 def test_own_addresses_are_told_from_others(host: str, is_own: bool) -> None:
     assert network.is_own_address(host) is is_own
+
+
+@pytest.mark.security("SEC-B-15")
+def test_an_interfaces_address_is_the_hosts_own_and_its_neighbours_is_not() -> None:
+    """Whatever network there is: in a namespace of our own."""
+    program = """
+        import subprocess, sys
+        from refimpl.backend import network
+        for words in ("link set lo up", "addr add 198.51.100.7/32 dev lo", "addr add 198.51.100.8/32 dev lo"):
+            subprocess.run(["ip", *words.split()], check=True)
+        print(*map(network.is_own_address, sys.argv[1:]))
+    """
+    hosts = ["198.51.100.7", "198.51.100.8", "198.51.100.9", "224.0.0.1", "203.0.113.1"]
+    if shutil.which("ip") is None or shutil.which("unshare") is None:
+        pytest.skip("packages iproute2 and util-linux are not installed")
+    command = ["unshare", "--net", "--map-root-user", sys.executable, "-c", textwrap.dedent(program), *hosts]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if "unshare failed" in done.stderr:
+        pytest.skip("this user may make no network namespace")
+    assert done.stdout.split() == ["True", "True", "False", "False", "False"], done.stderr
+
+
+@pytest.mark.security("SEC-B-6")
+def test_whose_an_address_is_needs_no_descriptor() -> None:
+    network.own_address_probe()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        assert not network.is_own_address("192.0.2.77")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refimpl.backend import Call, Limits, Observer, Policy, Rule
+from refimpl.backend.listeners import Listeners
+from refimpl.backend.network import is_own_address
 from refimpl.backend.policy import Decision
 from refimpl.backend.rules import Action
 from refimpl.commands.address_format import InternetAddress
@@ -14,12 +16,13 @@ from refimpl.commands.error_numbers import ErrorNumber
 from refimpl.testing import raw
 
 
-def decide(policy: Policy, call: str, host: str, port: int, *listened: int, guest: int = 1) -> Decision:
+def decide(policy: Policy, call: str, host: str, port: int, *listened: str, guest: int = 1) -> Decision:
     address = InternetAddress(host, port)
-    return policy.decide(Call(guest, call, address), guest_listens_on=listened.__contains__)
+    listeners = Listeners(InternetAddress(each, 8080) for each in listened)
+    return policy.decide(Call(guest, call, address), guest_listens_on=listeners.reached_by)
 
 
-def is_allowed(policy: Policy, call: str, host: str, port: int, *listened: int) -> bool:
+def is_allowed(policy: Policy, call: str, host: str, port: int, *listened: str) -> bool:
     decision = decide(policy, call, host, port, *listened)
     assert decision.error_number in (None, ErrorNumber.EACCES)
     return decision.error_number is None
@@ -32,8 +35,25 @@ def rules(*texts: str) -> Policy:
 @pytest.mark.security("SEC-B-15")
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.255.0.1", "0.0.0.0", "0.1.2.3"])
 def test_by_default_this_host_is_reached_only_where_guests_listen(host: str) -> None:
-    assert not is_allowed(Policy(), "connect", host, 22)
-    assert is_allowed(Policy(), "connect", host, 8080, 8080)
+    assert not is_allowed(Policy(), "connect", host, 8080)
+    assert is_allowed(Policy(), "connect", host, 8080, "0.0.0.0")
+    assert not is_allowed(Policy(), "connect", host, 8081, "0.0.0.0")
+
+
+@pytest.mark.security("SEC-B-15")
+@pytest.mark.parametrize(
+    ("host", "listened", "allowed"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("127.0.0.2", "127.0.0.1", False),
+        ("0.0.0.0", "127.0.0.1", True),
+        ("0.0.0.0", "127.0.0.2", False),
+        ("0.0.0.7", "127.0.0.1", True),
+    ],
+)
+def test_by_default_only_the_very_address_that_a_guest_listens_on_is_reached(host, listened, allowed) -> None:
+    assert is_allowed(Policy(), "connect", host, 8080, listened) is allowed
 
 
 @pytest.mark.security("SEC-B-15")
@@ -71,7 +91,7 @@ def test_the_first_rule_that_matches_decides() -> None:
 @pytest.mark.security("SEC-B-15")
 @pytest.mark.parametrize("network", ["127.0.0.1", "127.0.0.0/8"])
 def test_a_rule_on_loopback_covers_0_0_0_0(network: str) -> None:
-    assert not is_allowed(rules(f"-{network}"), "connect", "0.0.0.0", 80, 80)
+    assert not is_allowed(rules(f"-{network}"), "connect", "0.0.0.0", 8080, "0.0.0.0")
     assert is_allowed(rules(f"+{network}:80"), "connect", "0.0.0.0", 80)
 
 
@@ -111,7 +131,9 @@ OWN = "198.51.100.7"
 def own_address(monkeypatch: pytest.MonkeyPatch) -> str:
     """An address of this host that is not loopback, whatever network the machine has."""
     for module in ("policy", "rules"):
-        monkeypatch.setattr(f"refimpl.backend.{module}.is_own_address", lambda host: host in (OWN, "127.0.0.1"))
+        monkeypatch.setattr(
+            f"refimpl.backend.{module}.is_own_address", lambda host: host == OWN or is_own_address(host)
+        )
     return OWN
 
 
@@ -122,6 +144,17 @@ def test_a_rule_on_loopback_covers_the_hosts_own_addresses(own_address: str) -> 
     assert not is_allowed(policy, "bind", own_address, 22)
     assert is_allowed(policy, "connect", own_address, 23)
     assert is_allowed(policy, "connect", "198.51.100.8", 22)
+
+
+@pytest.mark.security("SEC-B-15")
+def test_a_part_of_loopback_that_is_allowed_opens_no_more_than_it_says(own_address: str) -> None:
+    assert is_allowed(rules("+127.0.0.0/8:22"), "connect", own_address, 22)
+    assert not is_allowed(rules("+127.0.0.1:22"), "connect", own_address, 22)
+    assert not is_allowed(rules("+127.0.0.2:22"), "connect", "0.0.0.0", 22)
+    assert not is_allowed(rules("+127.0.0.2:22"), "connect", "127.0.0.1", 22)
+    denying = Policy([Rule.parse("127.0.0.2:22", allow=False)], allow_everything=True)
+    for host in (own_address, "0.0.0.0", "127.0.0.1", "127.0.0.2"):
+        assert not is_allowed(denying, "connect", host, 22)
 
 
 @pytest.mark.security("SEC-B-15")

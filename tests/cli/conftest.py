@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,10 +38,11 @@ def run() -> Run:
 class Host:
     """A running `refimpl host`."""
 
-    def __init__(self, directory: str, *options: str) -> None:
+    def __init__(self, directory: str, *options: str, **more: Any) -> None:
+        """``more`` is for Popen."""
         self.directory = directory
         self.process = subprocess.Popen(
-            command("host", "--run", directory, "--json", *options), stdout=subprocess.PIPE, text=True
+            command("host", "--run", directory, "--json", *options), stdout=subprocess.PIPE, text=True, **more
         )
         assert self.process.stdout is not None
         self.said = json.loads(self.process.stdout.readline())

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
+from resource import RLIMIT_NOFILE, setrlimit
 
 import pytest
 
@@ -129,6 +130,31 @@ def test_ctrl_c_ends_it_cleanly(directory: str, number: int) -> None:
     host = Host(directory)
     assert host.stop(number) == 0
     assert not Path(directory).exists()
+
+
+@pytest.mark.security("SEC-B-6")
+@pytest.mark.parametrize(("hard", "all_that_it_may"), [(200, 102), (2000, 1024)])
+def test_a_backend_takes_all_the_descriptors_it_may_and_one_guest_not_all_of_them(
+    directory: str, hard: int, all_that_it_may: int
+) -> None:
+    host = Host(directory, stderr=subprocess.PIPE, preexec_fn=lambda: setrlimit(RLIMIT_NOFILE, (120, hard)))
+    try:
+        with contextlib.ExitStack() as stack:
+            platforms = [stack.enter_context(ShmPlatform.join(directory)) for _ in range(2)]
+            greedy, modest = (stack.enter_context(Frontend.open(platform)) for platform in platforms)
+            taken = 0
+            with pytest.raises(OSError, match="EMFILE"):
+                while True:
+                    greedy.socket()
+                    taken += 1
+            assert taken == all_that_it_may
+            assert [modest.socket() for _ in range(16)]
+    finally:
+        host.stop()
+    assert host.process.stderr is not None
+    said = host.process.stderr.read()
+    host.process.stderr.close()
+    assert ("the limit of 200 descriptors leaves a guest 102 sockets of 1024" in said) is (hard == 200)
 
 
 def test_it_says_what_guests_may_reach(directory: str) -> None:

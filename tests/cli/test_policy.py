@@ -49,7 +49,8 @@ def test_check_says_that_it_is_right_or_what_is_not(run, path: Path) -> None:
 
 def test_asked_of_calls_it_prints_the_decision_and_the_rule(run, path: Path) -> None:
     calls = ("guest3:connect:198.51.100.1:25", "connect:192.0.2.1:80", "listen", "connect:127.0.0.1:99")
-    done = run("policy", "test", str(path), *calls, "--listening", "99")
+    calls += ("connect:127.0.0.1:98", "connect:127.0.0.2:98")
+    done = run("policy", "test", str(path), *calls, "--listening", "99", "--listening", "127.0.0.2:98")
     assert done.returncode == 1
     assert done.stdout.decode().splitlines() == [
         f"guest 3 connect 198.51.100.1:25: refused, ECONNREFUSED: rule 'no mail' ({path}:1) denies it",
@@ -57,6 +58,9 @@ def test_asked_of_calls_it_prints_the_decision_and_the_rule(run, path: Path) -> 
         f"rule 'call connect, address 192.0.2.1' ({path}:9) makes it 127.0.0.1:8080",
         "guest 1 listen: allowed: nothing denies it",
         "guest 1 connect 127.0.0.1:99: allowed: nothing denies it",
+        "guest 1 connect 127.0.0.1:98: refused, EACCES: the default denies this host's own services; "
+        "--allow connect:127.0.0.1:98 would allow it",
+        "guest 1 connect 127.0.0.2:98: allowed: nothing denies it",
     ]
     done = run("policy", "test", str(path), "--json", "connect:192.0.2.1:80")
     assert done.returncode == 0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from refimpl.backend import Backend, Policy, Settings
-from refimpl.testing.processes import STEPS, CrowdsAt, DiesAt, End, backend, guest, use_every_command
+from refimpl.backend import Backend, Settings
+from refimpl.testing.processes import PLACES, POLICY, CrowdsAt, DiesAt, End, backend, guest, use_every_command
 
 #: What a backend without descriptors may answer.
 SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -21,7 +21,7 @@ def process_state(pid: int) -> str:
 
 
 @pytest.mark.security("SEC-F-10")
-@pytest.mark.parametrize(("command", "step"), STEPS)
+@pytest.mark.parametrize(("command", "step"), PLACES)
 def test_a_guests_calls_end_when_the_backend_stops_at(run, echo, do, held, become, command: str, step: str) -> None:
     platform = run.join()
     idle = held(platform)
@@ -42,11 +42,11 @@ def test_a_guests_calls_end_when_the_backend_stops_at(run, echo, do, held, becom
 
 
 @pytest.mark.security("SEC-B-14", "SEC-B-19")
-@pytest.mark.parametrize(("command", "step"), STEPS)
+@pytest.mark.parametrize(("command", "step"), PLACES)
 def test_another_is_served_while_a_guest_is_stopped_at(run, echo, held, become, command: str, step: str) -> None:
     observer = DiesAt(command, step, 0, signal.SIGSTOP)
     zero, other = run.join(0), run.join()
-    serving = Backend(zero, Settings(policy=Policy(allow_everything=True), observer=observer))
+    serving = Backend(zero, Settings(policy=POLICY, observer=observer))
     serving.start()
     try:
         with run.open(other) as frontend, End(guest, run.directory, echo) as stopping:
@@ -66,7 +66,7 @@ def test_another_is_served_while_a_guest_is_stopped_at(run, echo, held, become, 
 
 @pytest.mark.spec("SOCKET-7", "ACCEPT-15")
 @pytest.mark.security("SEC-B-6", "SEC-B-9")
-@pytest.mark.parametrize(("command", "step"), STEPS)
+@pytest.mark.parametrize(("command", "step"), PLACES)
 def test_a_call_is_refused_or_done_when_descriptors_are_out_at(run, echo, held, become, command, step) -> None:
     platform, other = run.join(), run.join()
     with End(backend, run.directory, CrowdsAt(platform.domid, command, step)) as serving:

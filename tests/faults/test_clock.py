@@ -15,7 +15,7 @@ STEPPING = Path(__file__).parents[1] / "shm" / "stepping_clock.c"
 
 WORKING = """
     import time
-    from refimpl.testing.fuzzing import echo_server
+    from refimpl.testing.echo import echo_server
     from refimpl.testing.pair import shm_pair
     from refimpl.testing.processes import use_every_command
 

@@ -6,19 +6,20 @@ import signal
 
 import pytest
 
-from refimpl.backend import Backend, Policy, Settings
+from refimpl.backend import Backend, Settings
 from refimpl.commands import expanding
-from refimpl.testing.processes import STEP_NAMES, STEPS, DiesAt, End, backend, guest, use_every_command
+from refimpl.testing.processes import PLACES, POLICY, STEP_NAMES, STEPS, DiesAt, End, backend, guest, use_every_command
 
 
 def test_the_list_of_steps_is_complete() -> None:
     assert {command for command, _ in STEPS} == {expanding.command_name(cmd) for cmd in expanding.COMMANDS}
     assert {step for _, step in STEPS} == STEP_NAMES
     assert len(STEPS) == 29
+    assert len(PLACES) == 29 + len(expanding.COMMANDS)  # Each is decided first.
 
 
 @pytest.mark.security("SEC-F-10")
-@pytest.mark.parametrize(("command", "step"), STEPS)
+@pytest.mark.parametrize(("command", "step"), PLACES)
 def test_a_guest_outlives_a_backend_killed_at(run, echo, do, held, become, command: str, step: str) -> None:
     platform = run.join()
     idle = held(platform)
@@ -38,11 +39,11 @@ def test_a_guest_outlives_a_backend_killed_at(run, echo, do, held, become, comma
 
 
 @pytest.mark.security("SEC-B-19")
-@pytest.mark.parametrize(("command", "step"), STEPS)
+@pytest.mark.parametrize(("command", "step"), PLACES)
 def test_a_backend_outlives_a_guest_killed_at(run, echo, do, held, become, command: str, step: str) -> None:
     observer = DiesAt(command, step)
     zero = run.join(0)
-    serving = Backend(zero, Settings(policy=Policy(allow_everything=True), observer=observer))
+    serving = Backend(zero, Settings(policy=POLICY, observer=observer))
     serving.start()
     try:
         before = held(zero)
@@ -61,7 +62,7 @@ def test_a_backend_outlives_a_guest_killed_at(run, echo, do, held, become, comma
 def test_ends_that_die_again_and_again_cost_a_survivor_nothing(run, echo, descriptors) -> None:
     observer = DiesAt("CONNECT", "StartDataRing")
     zero = run.join(0)
-    serving = Backend(zero, Settings(policy=Policy(allow_everything=True), observer=observer))
+    serving = Backend(zero, Settings(policy=POLICY, observer=observer))
     serving.start()
     counts = []
     for _ in range(6):

@@ -28,6 +28,9 @@ def test_a_backend_out_of_descriptors_says_so_and_serves_on(run, echo) -> None:
                     sockets.append(frontend.socket())
             assert refused.value.errno in (errno.EMFILE, errno.ENFILE)
             assert len(sockets) >= 4
+            with pytest.raises(OSError) as decided:  # The policy asks whose address that is, and needs no descriptor.
+                sockets[0].connect(("255.255.255.255", 1))
+            assert decided.value.errno == errno.ENETUNREACH
             connection.sendall(b"still here")
             assert connection.recv(64) == b"still here"
             for each in sockets:

@@ -16,7 +16,7 @@ from refimpl.frontend import Frontend
 from refimpl.shm import ShmPlatform
 from refimpl.store.client import StoreClient
 from refimpl.testing import HostileFrontend, raw
-from refimpl.testing.processes import STEPS, DiesAt, End, backend, store, use_every_command
+from refimpl.testing.processes import PLACES, DiesAt, End, backend, store, use_every_command
 from refimpl.toolstack import attach, introduce_domain_nodes
 
 PATIENCE = 30.0
@@ -54,7 +54,7 @@ def served(folder: Path, command: str = "", step: str = "", number: int = signal
 
 
 @pytest.mark.spec("STATE-10")
-@pytest.mark.parametrize(("command", "step"), STEPS)
+@pytest.mark.parametrize(("command", "step"), PLACES)
 def test_a_store_killed_ends_all_and_all_starts_again(folder, echo, command: str, step: str) -> None:
     with served(folder, command, step) as run:
         frontend = run.open()
@@ -67,7 +67,7 @@ def test_a_store_killed_ends_all_and_all_starts_again(folder, echo, command: str
         use_every_command(again, echo)
 
 
-@pytest.mark.parametrize(("command", "step"), STEPS)
+@pytest.mark.parametrize(("command", "step"), PLACES)
 def test_a_store_stopped_is_not_missed_by_calls_and_data(folder, echo, command: str, step: str) -> None:
     with served(folder, command, step, signal.SIGSTOP) as run:
         frontend = run.open()

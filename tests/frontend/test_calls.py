@@ -161,6 +161,33 @@ def test_a_connect_under_way_excuses_silence(paired, do, monkeypatch):
     assert refused.value.error_number == -110
 
 
+@pytest.mark.security("SEC-F-10")
+@pytest.mark.erratum("E-SENDCLOSE")
+def test_output_that_is_not_taken_excuses_a_release_that_takes_its_time(paired, do):
+    pair = paired(timeout=0.2)
+    socket, ring = pair.connected()
+    socket.sendall(b"a slow peer's")
+    closing = do(socket.close, 0.05)
+    release = pair.backend.await_request()
+    for _ in range(10):  # A second in all, and each tenth of it within the patience.
+        ring.indexes["out_cons"] = ring.indexes["out_cons"] + 1
+        assert not threading.Event().wait(0.1)
+    assert not closing.is_done
+    pair.backend.answer(release)
+    closing.result()
+    assert pair.frontend.is_open
+
+
+@pytest.mark.security("SEC-F-10")
+@pytest.mark.erratum("E-SENDCLOSE")
+def test_output_that_stays_where_it_is_excuses_nobody(paired):
+    pair = paired(timeout=0.2)
+    socket, _ring = pair.connected()
+    socket.sendall(b"never taken")
+    socket.close(0.05)
+    assert not pair.frontend.is_open
+
+
 @pytest.mark.erratum("E-PENDING-CLOSE", "E-BCLOSE")
 def test_the_backend_closing_ends_every_call_that_waits(pair, do):
     listener, socket = pair.listening(), pair.socket()

@@ -16,14 +16,15 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from refimpl.backend import Policy, Settings
+from refimpl.backend import Settings
 from refimpl.errors import RefimplError
 from refimpl.shm import ShmPlatform
 from refimpl.testing import HostileFrontend, raw
 from refimpl.testing.attack import NODES
-from refimpl.testing.fuzzing import echo_server
+from refimpl.testing.echo import echo_server
 from refimpl.testing.hostile import CLOSED, INITIALISING
 from refimpl.testing.pair import Pair
+from refimpl.testing.processes import POLICY
 
 from .grounds import NUMBER, PATIENCE, SETTINGS, Grounds, await_equal
 
@@ -40,7 +41,7 @@ class BackendGrounds(Grounds):
         super().__init__(stack)
         self.echo = stack.enter_context(echo_server())
         self.honest = stack.enter_context(ShmPlatform.join(self.run, arena_pages=256))
-        settings = Settings(policy=Policy(allow_everything=True))
+        settings = Settings(policy=POLICY)
         pair = stack.enter_context(Pair(self.zero, self.honest, settings=settings, ring_order=1))
         self.connection = stack.enter_context(pair.frontend.create_connection(self.echo))
         self.connection.settimeout(PATIENCE)

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from refimpl.errors import GrantRefused, LimitReached, Misuse
 from refimpl.platform import PAGE_SIZE
 from refimpl.shm import ShmPlatform, maps
-from refimpl.shm.maps import MOST_PAGES
+from refimpl.shm.maps import MOST_PAGES, MOST_RUNS
 from refimpl.shm.segments import LARGEST_ARENA, PAGE_BITS
 
 
@@ -54,6 +54,24 @@ def test_pages_outside_of_what_can_be_granted_are_refused(pair, page, generation
     for refs in ([ref], [good, ref], [ref, good], [ref, ref + 1], [ref - 1 & 0xFFFFFFFF, ref], [0xFFFFFFFF, 0]):
         with pytest.raises(GrantRefused):
             backend.map(guest.domid, refs)
+
+
+@pytest.mark.security("SEC-B-6")
+def test_one_granters_scattered_pages_do_not_use_up_the_mappings_of_the_process(run) -> None:
+    backend, guest, other = run.join(0), run.join(), run.join()
+    refs = guest.grant(0, 256).refs[::-1]
+    mapped = [backend.map(guest.domid, refs) for _ in range(MOST_RUNS // 256)]
+    before = counts(backend, guest)
+    with pytest.raises(LimitReached, match="runs of one domain's scattered pages"):
+        backend.map(guest.domid, refs)
+    assert counts(backend, guest) == before
+    backend.map(guest.domid, refs[::-1]).unmap()  # They lie together: that is no mapping more.
+    backend.map(other.domid, other.grant(0, 3).refs[::-1]).unmap()
+    mapped.pop().unmap()
+    mapped.append(backend.map(guest.domid, refs))
+    for each in mapped:
+        each.unmap()
+    assert counts(backend, guest) == []
 
 
 def test_granter_that_grants_everything_shows_no_more_than_its_arena(run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -32,3 +33,14 @@ def test_its_command_is_one_that_refimpl_has() -> None:
     run = subprocess.run([sys.executable, "-m", "refimpl", *arguments], capture_output=True, text=True, timeout=60)
     assert "/dev/xen/" in run.stderr
     assert "Usage" not in run.stderr
+
+
+@pytest.mark.security("SEC-B-21")
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze (Debian's systemd)")
+def test_systemd_leaves_it_no_capability_and_no_low_ports() -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--json=short", UNIT]
+    said = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=60).stdout)
+    of_capabilities = [each for each in said if each["json_field"].startswith("CapabilityBoundingSet")]
+    assert of_capabilities
+    assert all(each["set"] for each in of_capabilities), of_capabilities
+    assert re.findall(r"^CapabilityBoundingSet=(.*)$", UNIT.read_text(), re.MULTILINE) == [""]

@@ -1,0 +1,49 @@
+"""One guest does its worst: how much longer another's round trips take, as a ratio, tried again once."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import closing
+
+import pytest
+
+from refimpl.frontend import Frontend
+from refimpl.shm import ShmPlatform
+from refimpl.testing.delay import STORMS, Delay, spinning, storming_guest, time_by_turns
+from refimpl.testing.echo import echo_server, echoing
+from refimpl.testing.fuzzing import MOST_DELAY_RATIO, give_device, ready_store
+from refimpl.testing.processes import End, counted_backend, store
+
+
+def delay_under(storm: str) -> Delay:
+    with tempfile.TemporaryDirectory(prefix="refimpl-") as folder, echo_server() as address:
+        run = f"{folder}/run"
+        with (
+            End(store, run) as storing,
+            closing(ready_store(storing, run)) as client,
+            End(counted_backend, run) as served,
+        ):
+            served.heard()
+            with ShmPlatform.join(run, arena_pages=256) as platform:
+                give_device(client, platform.domid)
+                with (
+                    Frontend.open(platform, ring_order=2) as frontend,
+                    frontend.create_connection(address) as connection,
+                    End(echoing) as other_server,
+                    End(storming_guest, run, other_server.heard(), storm) as storming,
+                    End(spinning) as stand_in,
+                ):
+                    connection.settimeout(30)
+                    give_device(client, storming.heard())
+                    storming.go_on()
+                    assert storming.heard() == "begun"
+                    return time_by_turns(connection, storming, stand_in, turns=12)
+
+
+@pytest.mark.security("SEC-B-14")
+@pytest.mark.parametrize("storm", STORMS)
+def test_a_guest_cannot_slow_another_more_than_it_may(storm: str) -> None:
+    delay = delay_under(storm)
+    if delay.ratio > MOST_DELAY_RATIO:  # The machine may have been about something else.
+        delay = delay_under(storm)
+    assert delay.ratio <= MOST_DELAY_RATIO, delay

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import IO
 
+from refimpl.cli.signals import held_back
 from refimpl.errors import RefimplError
 
 _PR_SET_PDEATHSIG = 1
@@ -18,8 +19,9 @@ _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 
 
-def _die_with_parent(parent: int) -> None:
+def _prepare(parent: int, mask: set[int]) -> None:
     """In the child, before exec: be killed when the parent is, so that nothing is left running."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # It died before that took effect.
         os._exit(1)
@@ -42,18 +44,23 @@ class Child:
             if waits_until_ready:
                 command += ["--ready-fd", str(write_end)]
             parent = os.getpid()
-            self.process = subprocess.Popen(
-                command,
-                stdin=stdin,
-                stdout=stdout,
-                pass_fds=(write_end,) if waits_until_ready else (),
-                preexec_fn=lambda: _die_with_parent(parent),
-                start_new_session=True,  # Ctrl-C is the parent's; it stops us in its own order.
-            )
+            with held_back() as mask:
+                self.process = subprocess.Popen(
+                    command,
+                    stdin=stdin,
+                    stdout=stdout,
+                    pass_fds=(write_end,) if waits_until_ready else (),
+                    preexec_fn=lambda: _prepare(parent, mask),
+                    start_new_session=True,  # Ctrl-C is the parent's; it stops us in its own order.
+                )
             os.close(write_end)
             write_end = -1
             if waits_until_ready:
                 self._wait_until_ready(read_end)
+        except BaseException:
+            if hasattr(self, "process"):
+                self.stop()
+            raise
         finally:
             os.close(read_end)
             if write_end >= 0:
@@ -63,7 +70,6 @@ class Child:
         readable, _, _ = select.select([read_end], [], [], _START_SECONDS)
         if readable and os.read(read_end, 16):
             return
-        self.stop()
         raise RefimplError(f"`refimpl {self.name}` did not start; it said why above")
 
     def stop(self, timeout: float = _STOP_SECONDS) -> int:

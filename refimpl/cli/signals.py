@@ -14,13 +14,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: What asks us to stop.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: What to call for each signal, by the thread that hears of them; it runs once somebody has asked.
 _callbacks: dict[int, Callable[[], None]] = {}
 
 
 @contextlib.contextmanager
-def calling(callback: Callable[[], None], numbers: Sequence[int] = _SIGNALS) -> Iterator[None]:
+def calling(callback: Callable[[], None], numbers: Sequence[int] = STOP_SIGNALS) -> Iterator[None]:
     """Within the context, call ``callback()``, in a thread of its own, instead of what the signals do.
 
     The signals are those that ask us to stop, unless others are given. Main thread only.
@@ -71,6 +72,39 @@ def _forget_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_in_child)
+
+
+@contextlib.contextmanager
+def unwinding() -> Iterator[None]:
+    """Within the context, have Ctrl-C and SIGTERM end what runs as an exception does, so that nothing is left of it.
+
+    Only the first does: what takes things down is not interrupted.
+    """
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        for each in STOP_SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    previous = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[set[int]]:
+    """Within the context, let nobody end us: between the start of something and our knowing of it.
+
+    Gives what was held back before, for a child, which inherits that.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from refimpl.cli.options import json_option
+from refimpl.cli.signals import unwinding
 
 _FEWEST_ROUNDS = 9
 _NO_SOCAT = "socat is not installed and so not compared: Debian's package `socat` would add it"
@@ -61,7 +62,7 @@ def bench(quick: bool, rounds: int, only: tuple[str, ...], plot_file: Path | Non
     _allow_many_descriptors()
     machine = describe_machine()
     compared, measured = subjects(quick=quick), cases(quick=quick, only=only or WORKS)
-    with _progress(measurement_count(compared, measured, rounds)) as tick:
+    with unwinding(), _progress(measurement_count(compared, measured, rounds)) as tick:
         results = run_rounds(compared, measured, QUICK if quick else FULL, rounds, tick)
     if plot_file is not None:
         plot_file.write_text(plot(results), encoding="utf-8")

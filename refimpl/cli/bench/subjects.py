@@ -23,6 +23,7 @@ from typing import Any
 from refimpl.cli.bench.guest import connect_directly
 from refimpl.cli.bench.workloads import BEST_RING_ORDER, RING_ORDERS, SOCKETS_RING_ORDER, Case, Effort
 from refimpl.cli.processes import Child
+from refimpl.cli.signals import held_back
 from refimpl.errors import RefimplError
 
 _START_SECONDS = 20.0
@@ -110,7 +111,8 @@ class Stage:
 def stage(compared: Sequence[Subject]) -> Iterator[Stage]:
     """Start all processes of a round; afterwards every one of them has ended."""
     with contextlib.ExitStack() as stack:
-        run = str(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refimpl-bench-")), "run"))
+        with held_back():
+            run = str(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refimpl-bench-")), "run"))
         peers = {role: _peer(stack, role) for role in dict.fromkeys(_PEER.values())}
         ports = {"direct": {role: _port_of(peer) for role, peer in peers.items()}}
         for subject in compared:

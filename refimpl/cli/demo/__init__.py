@@ -7,6 +7,7 @@ import sys
 import click
 
 from refimpl.cli.options import json_option
+from refimpl.cli.signals import unwinding
 
 
 @click.command()
@@ -29,7 +30,8 @@ def demo(size_bytes: int, quiet: bool, as_json: bool) -> int:
     from refimpl.cli.demo.stage import play
 
     report = Report(sys.stdout, quiet=quiet or as_json)
-    play(report, size_bytes)
+    with unwinding():
+        play(report, size_bytes)
     if as_json:
         report.print_json()
     else:

@@ -18,6 +18,7 @@ from pathlib import Path
 import refimpl.commands
 from refimpl.cli.demo.report import Report
 from refimpl.cli.processes import Child
+from refimpl.cli.signals import held_back
 from refimpl.errors import RefimplError
 
 _GUEST_SECONDS = 60
@@ -29,7 +30,8 @@ def play(report: Report, size_bytes: int) -> None:
     """Run the whole play, telling ``report`` each event; on return every process has ended."""
     with contextlib.ExitStack() as stack:
         stack.callback(report.flush)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refimpl-", dir=_short_directory())))
+        with held_back():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refimpl-", dir=_short_directory())))
         run, files = str(folder / "run"), folder / "files"
         names = _make_files(files, size_bytes)
         for name in names:
@@ -98,8 +100,8 @@ def _listening_to(report: Report, *arguments: str, waits_until_ready: bool = Fal
                 report.take_line(line)
 
     thread = threading.Thread(target=listen)
-    thread.start()
     try:
+        thread.start()
         with Child(*arguments, waits_until_ready=waits_until_ready, stdout=write_end) as child:
             os.close(write_end)
             write_end = -1
@@ -107,7 +109,8 @@ def _listening_to(report: Report, *arguments: str, waits_until_ready: bool = Fal
     finally:
         if write_end >= 0:
             os.close(write_end)
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
 
 
 def _make_files(folder: Path, size_bytes: int) -> list[str]:

@@ -125,6 +125,26 @@ def test_thirty_connects_under_way_leave_room_to_release(pair, do):
             each.result()
 
 
+@pytest.mark.security("SEC-F-16")
+@pytest.mark.erratum("E-INFLIGHT")
+def test_thirty_accepts_that_nobody_answers_leave_room_to_release(pair, do):
+    listeners = [pair.listening() for _ in range(31)]
+    accepting = [do(each.accept) for each in listeners]
+    asked = pair.await_commands(30)
+    assert {each.cmd for each in asked} == {raw.ACCEPT}
+    victim = next(each for each in listeners if each.id == asked[0].id)
+    closing = do(victim.close)
+    release = pair.backend.await_request()
+    assert (release.cmd, release.id) == (raw.RELEASE, victim.id)
+    pair.backend.answer(asked[0], -9)
+    pair.backend.answer(release)
+    closing.result()
+    pair.go_away()
+    for each in accepting:
+        with pytest.raises(OSError):
+            each.result()
+
+
 def test_a_full_ring_is_waited_for(pair, do):
     opening = [do(pair.frontend.socket) for _ in range(40)]
     for _ in range(40):

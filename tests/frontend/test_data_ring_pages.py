@@ -90,3 +90,26 @@ def test_no_port_keeps_no_page(machine, monkeypatch):
     for each in granted:
         with pytest.raises(GrantRefused):
             machine.zero.map(machine.guest.domid, each.refs)
+
+
+@pytest.mark.security("SEC-F-9")
+def test_pages_that_the_backend_keeps_mapped_are_used_for_nothing_else(machine):
+    guest, zero = machine.guest, machine.zero
+    at_first = guest._domain.arena.free_page_count
+    pages = DataRingPages(guest, 0, 2)
+    page = zero.map(guest.domid, [pages.ref])
+    refs = list(memoryview(bytes(page.memory)).cast("I")[33:37])
+    ring = zero.map(guest.domid, refs)
+    pages.end()
+    kept = 1 + len(refs)
+    assert guest._domain.arena.free_page_count == at_first - kept
+    all_others = guest.grant(0, at_first - kept)
+    all_others.memory[:] = b"\xaa" * len(all_others.memory)
+    assert b"\xaa" not in bytes(ring.memory) + bytes(page.memory)
+    with pytest.raises(LimitReached):
+        guest.grant(0, 1)
+    for each in (ring, page):
+        each.unmap()
+    guest.grant(0, kept).end()  # They are found to be free now.
+    all_others.end()
+    assert guest._domain.arena.free_page_count == at_first

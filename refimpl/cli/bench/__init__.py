@@ -14,6 +14,7 @@ import click
 
 from refimpl.cli.options import json_option
 from refimpl.cli.signals import unwinding
+from refimpl.errors import Misuse
 
 _FEWEST_ROUNDS = 9
 _NO_SOCAT = "socat is not installed and so not compared: Debian's package `socat` would add it"
@@ -58,7 +59,10 @@ def bench(quick: bool, rounds: int, only: tuple[str, ...], plot_file: Path | Non
     from refimpl.cli.bench.workloads import FULL, QUICK, WORKS, cases
 
     if plot_file is not None:
-        plot_file.touch()  # Rather now than after all the work.
+        try:
+            plot_file.touch()  # Rather now than after all the work.
+        except OSError as error:
+            raise Misuse(f"--plot {plot_file}: {error.strerror}") from None
     if not has_socat():
         print(f"refimpl: {_NO_SOCAT}", file=sys.stderr)
     _allow_many_descriptors()

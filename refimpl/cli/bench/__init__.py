@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from refimpl.cli.options import json_option
+from refimpl.cli.processes import stop_nobodys
 from refimpl.cli.signals import unwinding
 from refimpl.errors import Misuse
 
@@ -68,7 +69,7 @@ def bench(quick: bool, rounds: int, only: tuple[str, ...], plot_file: Path | Non
     _allow_many_descriptors()
     machine = describe_machine()
     compared, measured = subjects(quick=quick), cases(quick=quick, only=only or WORKS)
-    with unwinding(), _progress(measurement_count(compared, measured, rounds)) as tick:
+    with unwinding(stop_nobodys), _progress(measurement_count(compared, measured, rounds)) as tick:
         results = run_rounds(compared, measured, QUICK if quick else FULL, rounds, tick) if measured else []
         if not only or "idle" in only:
             results += measure_idle(QUICK_SECONDS if quick else IDLE_SECONDS)

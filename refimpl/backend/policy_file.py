@@ -62,7 +62,7 @@ _ERRORS = [number.name for number in ErrorNumber]
 def read_policy(path: str | os.PathLike[str], *, first: Sequence[Rule] = (), allow_everything: bool = False) -> Policy:
     """Read a policy file; the rules ``first`` stand before the file's. Raises Misuse naming file and line."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")  # Some editors begin a file with a mark.
     except (OSError, UnicodeDecodeError) as error:
         raise Misuse(f"{path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
     return parse_policy(text, str(path), first=first, allow_everything=allow_everything)
@@ -174,6 +174,8 @@ class _Reader:
                     guests, calls, rest = split_call(key)
                     if guests is None or calls or rest:
                         raise ValueError(f"[limits.{key}]: a guest's limits are under [limits.guestN]")
+                    if min(guests) in limits:
+                        raise ValueError(f"[limits.{key}]: guest {min(guests)} has limits already")
                     limits[min(guests)] = self._read_some_limits(f"limits.{key}", value)
                 except ValueError as error:
                     self._say(f"limits.{key}", None, str(error))
@@ -242,6 +244,8 @@ def _parse_new_address(value: Any) -> tuple[str | None, int | None]:
     host, colon, port = _text(value).partition(":")
     if not (host or port) or (colon and not (port.isascii() and port.isdigit() and len(port) <= 5)):
         raise ValueError(f"{value!r} is no address, as in 192.0.2.1, 192.0.2.1:80 or :80")
+    if port and not int(port):
+        raise ValueError(f"{value!r}: nothing listens on port 0")
     InternetAddress(host or "0.0.0.0", int(port or 0)).to_bytes()
     return host or None, int(port) if port else None
 

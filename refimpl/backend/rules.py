@@ -15,6 +15,7 @@ A release is covered only by a rule that names it: who may not release keeps wha
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ class Rule:
         try:
             guests, calls, network, ports = _parse(text.strip())
         except ValueError as error:
-            raise Misuse(f"rule {text!r}: {error}") from None
+            raise Misuse(f"{origin or 'rule'} {text!r}: {error}") from None
         return cls(Action.ALLOW if allow else Action.DENY, text, origin, guests, calls, network, ports)
 
     def __str__(self) -> str:
@@ -137,10 +138,24 @@ def _parse(text: str) -> tuple[frozenset[int] | None, tuple[str, ...], Network, 
         return guests, calls or CALLS_UNLESS_NAMED, None, ALL_PORTS
     if calls and calls[0] not in CALLS_WITH_ADDRESS:
         raise ValueError(f"{calls[0]} has no address; of it a rule says just {calls[0]!r}")
+    _check_word(rest[0])
     if len(rest) > 2:
         raise ValueError("not [guestN:][CALL:]NETWORK[:PORTS], as in connect:127.0.0.1:8000-8080")
     ports = parse_ports(rest[1]) if len(rest) == 2 else ALL_PORTS
     return guests, calls or CALLS_WITH_ADDRESS, parse_network(rest[0]), ports
+
+
+def _check_word(word: str) -> None:
+    """Raise ValueError for a word that was meant for a guest or a call."""
+    if not word[:1].isalpha() or word in ("own", "any"):
+        return
+    close = difflib.get_close_matches(word, (*CALLS, "own", "any"), 1) or difflib.get_close_matches(
+        word.rstrip("0123456789") or word, ("guest",), 1
+    )
+    meant = (
+        f"did you mean {close[0] if close[0] != 'guest' else 'guestN'!r}?" if close else f"calls are {', '.join(CALLS)}"
+    )
+    raise ValueError(f"{word!r} is no guest (guestN, N a domid), call, address, 'own' or 'any'; {meant}")
 
 
 def split_call(text: str) -> tuple[frozenset[int] | None, tuple[str, ...], list[str]]:

@@ -1,7 +1,7 @@
 """The loop's time, shared among guests: whoever has used much of it waits while another guest is at work.
 
 All that a guest can cause goes through its :class:`Share`. As long as nobody else wants the loop, a share is as good as
-not there; beside others a guest gets half of the loop's time at most, in pieces (SEC-B-14).
+not there; beside others a guest gets two fifths of the loop's time at most, in pieces (SEC-B-14).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ Work = Callable[[], object]
 PIECE_SECONDS = 0.0002
 #: So much more work than rest is nothing to wait for: a timer is no finer.
 _ALLOWANCE_SECONDS = 0.001
+#: How long it waits for each second of that.
+_REST = 1.5
 #: A guest that did something so lately is at work.
 _AT_WORK_SECONDS = 0.005
 #: Debts are not held against anybody for ever.
@@ -76,7 +78,9 @@ class Share:
         self._turns.note(self)
         if self._used > _ALLOWANCE_SECONDS:
             if self._turns.is_another_at_work(self, ended):
-                self._timer = self._loop.call_later(min(self._used, _LONGEST_WAIT_SECONDS), self._go_on)  # SEC-B-14
+                self._timer = self._loop.call_later(
+                    min(_REST * self._used, _LONGEST_WAIT_SECONDS), self._go_on
+                )  # SEC-B-14
             self._used = 0.0
 
     def _go_on(self) -> None:

@@ -8,6 +8,7 @@ import json
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,16 +153,23 @@ def _serve_status(serving: Backend, path: str) -> None:
 def _reload_of(serving: Backend, read_policy: Callable[[], Policy]) -> Callable[[], None]:
     """Return what a signal's handler calls to have the policy read again."""
 
-    def reload() -> None:
-        try:
-            policy = read_policy()
-        except Misuse as error:
-            print(f"refimpl: {error}\nrefimpl: the old policy stays", file=sys.stderr, flush=True)
-        else:
-            serving.set_policy(policy)
-            print(f"refimpl: the policy was read again: {len(policy.rules)} rules", file=sys.stderr, flush=True)
+    one_at_a_time = threading.Lock()
 
-    return lambda: serving.call(reload)
+    def reload() -> None:
+        with one_at_a_time:
+            try:
+                policy = read_policy()
+            except Misuse as error:
+                print(f"refimpl: {error}\nrefimpl: the old policy stays", file=sys.stderr, flush=True)
+            else:
+                serving.call(lambda: take(policy))
+
+    def take(policy: Policy) -> None:
+        serving.set_policy(policy)
+        print(f"refimpl: the policy was read again: {len(policy.rules)} rules", file=sys.stderr, flush=True)
+
+    # A file can keep its reader waiting for ever; the guests' data and calls wait for nothing.
+    return lambda: threading.Thread(target=reload, daemon=True).start()
 
 
 def _sums(totals: dict[int, Statistics]) -> str:

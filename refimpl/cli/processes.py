@@ -17,6 +17,14 @@ from refimpl.errors import RefimplError
 _PR_SET_PDEATHSIG = 1
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
+#: Started, and not yet in the hands of a ``with``.
+_nobodys: set[Child] = set()
+
+
+def stop_nobodys() -> None:
+    """End the child that has just been started, if there is one: whoever started it may never come to know of it."""
+    for child in list(_nobodys):
+        child.process.terminate()
 
 
 def _prepare(parent: int, mask: set[int]) -> None:
@@ -53,6 +61,7 @@ class Child:
                     preexec_fn=lambda: _prepare(parent, mask),
                     start_new_session=True,  # Ctrl-C is the parent's; it stops us in its own order.
                 )
+                _nobodys.add(self)
             os.close(write_end)
             write_end = -1
             if waits_until_ready:
@@ -74,6 +83,7 @@ class Child:
 
     def stop(self, timeout: float = _STOP_SECONDS) -> int:
         """End it as Ctrl-C would, by force if it does not; return its exit status."""
+        _nobodys.discard(self)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -83,6 +93,7 @@ class Child:
         return self.process.wait()
 
     def __enter__(self) -> Child:
+        _nobodys.discard(self)
         return self
 
     def __exit__(self, *_: object) -> None:

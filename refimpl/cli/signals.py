@@ -75,15 +75,16 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 @contextlib.contextmanager
-def unwinding() -> Iterator[None]:
+def unwinding(first: Callable[[], None]) -> Iterator[None]:
     """Within the context, have Ctrl-C and SIGTERM end what runs as an exception does, so that nothing is left of it.
 
-    Only the first does: what takes things down is not interrupted.
+    Only the first does, after ``first()`` was called: what takes things down is not interrupted.
     """
 
     def handle(number: int, _frame: FrameType | None) -> None:
         for each in STOP_SIGNALS:
             signal.signal(each, signal.SIG_IGN)
+        first()
         raise SystemExit(128 + number)
 
     previous = {number: signal.signal(number, handle) for number in STOP_SIGNALS}

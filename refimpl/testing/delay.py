@@ -1,7 +1,7 @@
 """How much longer an honest guest's round trips take while another process does its worst; and guests that do.
 
-Times are compared by turns: the other stopped, with a process that does nothing but run in its place, which takes as
-much of the machine; and the other at work.
+Times are compared by turns: the other stopped, with processes that do nothing but run in its place, which take as much
+of the machine; and the other at work.
 
 Spec: none; security rule SEC-B-14.
 """
@@ -12,7 +12,7 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -39,16 +39,18 @@ class Delay(NamedTuple):
     longest_ms: tuple[float, float]
 
 
-def time_by_turns(connection: Any, other: End, stand_in: End, turns: int | None = None) -> Delay:
+def time_by_turns(connection: Any, other: End, stand_ins: Sequence[End], turns: int | None = None) -> Delay:
     """Time round trips on a connection to an echo server, by turns: so many, or until the other has ended."""
     calm: list[list[float]] = []
     storm: list[list[float]] = []
     while other.is_alive and not other.has_reported and turns != 0:
         turns = None if turns is None else turns - 1
         other.signal(signal.SIGSTOP)
-        stand_in.signal(signal.SIGCONT)
+        for each in stand_ins:
+            each.signal(signal.SIGCONT)
         calm.append(_round_trips(connection))
-        stand_in.signal(signal.SIGSTOP)
+        for each in stand_ins:
+            each.signal(signal.SIGSTOP)
         other.signal(signal.SIGCONT)
         storm.append(_round_trips(connection))
     longest = max(map(max, calm)) * 1000, max(map(max, storm)) * 1000

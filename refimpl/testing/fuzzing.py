@@ -103,7 +103,7 @@ def fuzz_backend(steps: int, seed: int) -> Figures:
                             give_device(client, hostile.heard())
                             hostile.go_on()
                             try:
-                                delay = time_by_turns(connection, hostile, other)
+                                delay = time_by_turns(connection, hostile, [other])
                                 figures.delay_ratio, figures.worst_delay_ms = delay.ratio, delay.longest_ms
                                 figures.connections = hostile.heard()
                             except TimeoutError:

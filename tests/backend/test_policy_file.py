@@ -125,6 +125,8 @@ def test_rules_of_the_command_line_stand_before_the_files(path: Path) -> None:
         ("[limits]\ndrain_seconds = nan", "2: drain_seconds is a time in seconds, not nan"),
         ("\n[limits.guest3]\nbacklog = 1.5", "3: backlog is a whole number from 0 on, not 1.5"),
         ("[limits.dom3]\nbacklog = 1", "1: [limits.dom3]: a guest's limits are under [limits.guestN]"),
+        ("[limits.guest3]\nbacklog = 1\n[limits.guest03]\nbacklog = 2", "3: [limits.guest03]: guest 3 has limits"),
+        ('[[rule]]\naction = "rewrite"\nto = "192.0.2.1:0"', "3: to: '192.0.2.1:0': nothing listens on port 0"),
         ("[limits.guest99999]\nbacklog = 1", "1: 99999 is no domid"),
     ],
 )
@@ -143,6 +145,8 @@ def test_all_mistakes_are_said_at_once_in_the_files_order(path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(path: Path) -> None:
     with pytest.raises(Misuse, match="No such file"):
         read_policy(path)
+    path.write_bytes(b"\xef\xbb\xbfallow_everything = true\n")  # As some editors begin a file.
+    assert read_policy(path).allow_everything
     path.write_bytes(b"\xff")
     with pytest.raises(Misuse, match="not UTF-8"):
         read_policy(path)

@@ -47,3 +47,19 @@ def test_a_malformed_address_is_met_only_by_rules_that_speak_of_none() -> None:
 def test_the_rule_for_just_this_call_is_read_back_as_such() -> None:
     for call in (Call(1, "connect", InternetAddress("192.0.2.1", 80)), Call(1, "listen")):
         assert Rule.parse(call.to_rule_text(), allow=True).matches(call)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("gest3:connect", "guestN"),
+        ("guestx:connect", "guestN"),
+        ("conect:1.2.3.4", "connect"),
+        ("guest3:biind:any:80", "bind"),
+        ("connect:onw:80", "own"),
+    ],
+)
+def test_a_word_that_is_nearly_one_is_asked_about_and_the_flag_named(text: str, meant: str) -> None:
+    with pytest.raises(Misuse, match=f"did you mean '{meant}'") as misuse:
+        Rule.parse(text, allow=False, origin="--deny")
+    assert str(misuse.value).startswith("--deny ")

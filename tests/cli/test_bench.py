@@ -62,6 +62,19 @@ def test_json_has_the_machine_and_a_result_for_each_subject_and_work() -> None:
     assert placements == ([None, "apart", "together", None] if len(os.sched_getaffinity(0)) > 1 else [None, None])
 
 
+def test_an_idle_backend_is_measured_with_a_thousand_sockets() -> None:
+    done = bench("--only", "idle", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["results"]
+    assert all(set(each) == KEYS for each in found)
+    assert [(each["work"], each["open_sockets"], each["unit"]) for each in found] == [
+        ("idle", 1000, "KiB a socket"),
+        ("idle", 1000, "% of a core"),
+    ]
+    assert 0 < found[0]["median"] < 32
+    assert found[1]["median"] < 5  # The mark is 0.1, over ten seconds; here a tick of the clock is half of one percent.
+
+
 def test_without_socat_the_rest_is_measured_and_its_package_named(tmp_path: Path) -> None:
     (tmp_path / "python").symlink_to(sys.executable)
     done = bench("--only", "connect", env={**os.environ, "PATH": str(tmp_path)})
@@ -73,8 +86,8 @@ def test_without_socat_the_rest_is_measured_and_its_package_named(tmp_path: Path
 
 def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     done = bench("--plot", str(tmp_path / "absent" / "streams.svg"))
-    assert done.returncode == 1
-    assert "absent" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert "--plot" in done.stderr and "absent" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_picture_is_well_formed_and_has_a_bar_a_figure() -> None:

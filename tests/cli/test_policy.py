@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -118,6 +119,12 @@ def test_it_is_read_again_on_sighup_and_no_connection_is_dropped(run, directory:
             host.send_signal(signal.SIGHUP)
             assert host.stderr.readline() == "refimpl: the policy was read again: 1 rules\n"
             assert b"EACCES" in run("connect", "192.0.2.1", "80", "--run", directory).stderr
+            path.unlink()
+            os.mkfifo(path)  # It keeps its reader waiting; nobody else waits.
+            host.send_signal(signal.SIGHUP)
+            assert b"EACCES" in run("connect", "192.0.2.1", "80", "--run", directory).stderr
+            path.write_text('[[rule]]\naction = "deny"\n[[rule]]\naction = "deny"\n')
+            assert host.stderr.readline() == "refimpl: the policy was read again: 2 rules\n"
             with connection:
                 connection.sendall(b"still here")
             assert guest.communicate(timeout=PATIENCE)[0] == b"still here"

@@ -13,7 +13,9 @@ from pathlib import Path
 import click
 
 from refimpl.cli.options import json_option
+from refimpl.cli.processes import stop_nobodys
 from refimpl.cli.signals import unwinding
+from refimpl.errors import Misuse
 
 _FEWEST_ROUNDS = 9
 _NO_SOCAT = "socat is not installed and so not compared: Debian's package `socat` would add it"
@@ -26,7 +28,7 @@ _NO_SOCAT = "socat is not installed and so not compared: Debian's package `socat
 )
 @click.option(
     "--only",
-    type=click.Choice(["stream", "rtt", "connect", "sockets"]),
+    type=click.Choice(["stream", "rtt", "connect", "sockets", "idle"]),
     multiple=True,
     help="Measure this alone; may be repeated.",
 )
@@ -46,8 +48,10 @@ def bench(quick: bool, rounds: int, only: tuple[str, ...], plot_file: Path | Non
 
     stream: what arrives in a second, each way. rtt: a byte there and back; where the system puts two ends decides much
     of that, so it is measured too with each on a processor of its own, and with both on one. connect: connections made
-    and closed. sockets: what a message costs with so many sockets open.
+    and closed. sockets: what a message costs with so many sockets open. idle: what the backend needs for each of a
+    thousand sockets on which nothing happens, and for ten seconds of that; once.
     """
+    from refimpl.cli.bench.idle import IDLE_SECONDS, QUICK_SECONDS, measure_idle
     from refimpl.cli.bench.machine import describe_machine
     from refimpl.cli.bench.plot import plot
     from refimpl.cli.bench.report import print_table
@@ -56,14 +60,19 @@ def bench(quick: bool, rounds: int, only: tuple[str, ...], plot_file: Path | Non
     from refimpl.cli.bench.workloads import FULL, QUICK, WORKS, cases
 
     if plot_file is not None:
-        plot_file.touch()  # Rather now than after all the work.
+        try:
+            plot_file.touch()  # Rather now than after all the work.
+        except OSError as error:
+            raise Misuse(f"--plot {plot_file}: {error.strerror}") from None
     if not has_socat():
         print(f"refimpl: {_NO_SOCAT}", file=sys.stderr)
     _allow_many_descriptors()
     machine = describe_machine()
     compared, measured = subjects(quick=quick), cases(quick=quick, only=only or WORKS)
-    with unwinding(), _progress(measurement_count(compared, measured, rounds)) as tick:
-        results = run_rounds(compared, measured, QUICK if quick else FULL, rounds, tick)
+    with unwinding(stop_nobodys), _progress(measurement_count(compared, measured, rounds)) as tick:
+        results = run_rounds(compared, measured, QUICK if quick else FULL, rounds, tick) if measured else []
+        if not only or "idle" in only:
+            results += measure_idle(QUICK_SECONDS if quick else IDLE_SECONDS)
     if plot_file is not None:
         plot_file.write_text(plot(results), encoding="utf-8")
     if as_json:

@@ -40,6 +40,8 @@ def describe_work(result: Result) -> str:
         return f"a message, {result.open_sockets} sockets" if result.open_sockets != 1 else "a message, 1 socket"
     if result.work == "rtt":
         return f"1 byte there and back, ends {result.placement}" if result.placement else "1 byte there and back"
+    if result.work == "idle":
+        return f"nothing, {result.open_sockets} sockets"
     return "connect and close"
 
 
@@ -66,4 +68,6 @@ def _figures(result: Result) -> tuple[str, ...]:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 1 or not value else f"{value:.3f}"

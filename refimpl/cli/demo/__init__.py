@@ -7,6 +7,7 @@ import sys
 import click
 
 from refimpl.cli.options import json_option
+from refimpl.cli.processes import stop_nobodys
 from refimpl.cli.signals import unwinding
 
 
@@ -30,7 +31,7 @@ def demo(size_bytes: int, quiet: bool, as_json: bool) -> int:
     from refimpl.cli.demo.stage import play
 
     report = Report(sys.stdout, quiet=quiet or as_json)
-    with unwinding():
+    with unwinding(stop_nobodys):
         play(report, size_bytes)
     if as_json:
         report.print_json()

@@ -122,7 +122,7 @@ def local_address(bound: socket.socket) -> InternetAddress:
 @functools.cache
 def own_address_probe() -> socket.socket:
     """Return the socket that :func:`is_own_address` asks by: opened once, since a decision may need no descriptor."""
-    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # SEC-B-6
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
 
 def is_own_address(host: str) -> bool:

@@ -38,8 +38,8 @@ def give_up_low_ports(policy: Policy) -> None:
         return
     libc.prctl(_PR_CAPBSET_DROP, _CAP_NET_BIND_SERVICE, 0, 0, 0)
     for name in ("effective", "permitted", "inheritable"):
-        setattr(sets[0], name, getattr(sets[0], name) & ~(1 << _CAP_NET_BIND_SERVICE))
-    if libc.capset(ctypes.byref(header), sets) != 0:  # SEC-B-21
+        setattr(sets[0], name, getattr(sets[0], name) & ~(1 << _CAP_NET_BIND_SERVICE))  # SEC-B-21
+    if libc.capset(ctypes.byref(header), sets) != 0:
         print("refimpl: the capability to bind TCP port numbers below 1024 stays: capset failed", file=sys.stderr)
 
 

@@ -38,7 +38,7 @@ def test_each_command_has_a_help_worth_reading(run, name: str) -> None:
         (("listen", "-1"), "No such option '-1'"),
         (("connect", "127.0.0.1", "80", "--wait", "-1"), "--wait is a time in seconds above 0, not -1.0"),
         (("connect", "127.0.0.1", "80", "--wait", "nan"), "--wait is a time in seconds above 0, not nan"),
-        (("backend", "--allow", "nonsense"), "rule 'nonsense'"),
+        (("backend", "--allow", "nonsense"), "--allow 'nonsense'"),
         (("backend", "--max-page-order", "10"), "1<=x<=9"),
         (("toolstack", "attach", "dom1"), "'dom1' is not a valid integer"),
         (("toolstack", "attach", "99999"), "0<=x<=32751"),

@@ -22,9 +22,11 @@ from refimpl.testing.conformance.factory import Factory
 
 # Words of the granter's control page, each on a cache line of its own but for the refs.
 ROUND, ENDING, ENDED, REFS = 0, 16, 32, 48
-# The word of the mapper's control page: the last round it is done with.
-FINISHED = 0
+# The words of the mapper's control page: the last round it is done with, and the last it has begun.
+FINISHED, BEGUN = 0, 16
 PAGES = 3
+#: So often the granter looks whether the mapper is at it; a mapper that is woken late would never race.
+_MOST_LOOKS = 20_000
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ def play_granter(
             full_fence()
             words[ROUND] = number
             platform.notify(port)
+            for _ in range(_MOST_LOOKS):
+                if replies[BEGUN] == number:
+                    break
             for _ in range(chance.randint(0, 400)):
                 pass
             words[ENDING] = number
@@ -93,6 +98,7 @@ def play_mapper(
             refs = [words[REFS + place] for place in range(PAGES)]
             if number % 3 == 0:
                 refs.reverse()
+            replies[BEGUN] = number
             for _ in range(chance.randint(0, 300)):
                 pass
             mapped_now, refused_now = _race(platform, peer, refs, words, number)

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import functools
 import ipaddress
-import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from refimpl.commands.address_format import InternetAddress
 from refimpl.commands.error_numbers import ErrorNumber, to_wire
 from refimpl.errors import CommandRefused
+from refimpl.ready import is_readable
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -96,9 +96,7 @@ def accept(listener: socket.socket) -> socket.socket | None:
 
 def has_connection(listener: socket.socket) -> bool:
     """Say whether a connection is queued, and leave it there."""
-    waiter = select.poll()
-    waiter.register(listener.fileno(), select.POLLIN)
-    return bool(waiter.poll(0))
+    return is_readable(listener, 0)
 
 
 def set_stream_options(connection: socket.socket) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import threading
 from collections.abc import Callable
+
+from refimpl.ready import is_writable
 
 #: Lines kept for a reader who is behind; what comes after them is dropped, counted, and told.
 MOST_LINES = 10_000
@@ -93,4 +94,4 @@ class LineWriter:
             try:
                 unwritten = unwritten[os.write(self._descriptor, unwritten) :]
             except BlockingIOError:
-                select.select([], [self._descriptor], [])
+                is_writable(self._descriptor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import IO
 
 from refimpl.cli.signals import held_back
 from refimpl.errors import RefimplError
+from refimpl.ready import is_readable, readable
 
 _PR_SET_PDEATHSIG = 1
 _START_SECONDS = 20.0
@@ -76,8 +76,7 @@ class Child:
                 os.close(write_end)
 
     def _wait_until_ready(self, read_end: int) -> None:
-        readable, _, _ = select.select([read_end], [], [], _START_SECONDS)
-        if readable and os.read(read_end, 16):
+        if is_readable(read_end, _START_SECONDS) and os.read(read_end, 16):
             return
         raise RefimplError(f"`refimpl {self.name}` did not start; it said why above")
 
@@ -104,8 +103,8 @@ def wait_for_any(children: Sequence[Child], stop_descriptor: int) -> Child | Non
     """Wait until one of the children ends and return it, or None when ``stop_descriptor`` becomes readable."""
     descriptors = {os.pidfd_open(child.process.pid): child for child in children}
     try:
-        readable, _, _ = select.select([*descriptors, stop_descriptor], [], [])
-        return next((descriptors[d] for d in readable if d in descriptors), None)
+        ended = readable([*descriptors, stop_descriptor])
+        return next((descriptors[each] for each in ended if each in descriptors), None)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

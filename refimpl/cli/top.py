@@ -72,13 +72,13 @@ def _look(path: str) -> Lines:
 
 def _looks(path: str, lines: Lines, interval: float) -> Any:
     """Yield the lines of each look, with the bytes a second since the one before, by guest and socket."""
-    import select
+    from refimpl.ready import is_readable
 
     rates: dict[Any, tuple[float, float]] = {}
     with stop_descriptor() as stopping:
         while True:
             yield lines, rates
-            if select.select([stopping], [], [], interval)[0]:
+            if is_readable(stopping, interval):
                 return
             former, lines = lines, _look(path)
             rates = _rates(former, lines)

@@ -125,9 +125,9 @@ class Events:
 
     @classmethod
     def of(cls, platform: Platform) -> Events:
-        """Return the platform's one instance."""
+        """Return the platform's one instance; who uses it keeps it, and with it the platform."""
         with _instances_lock:
-            return _instances.setdefault(platform, cls(platform))
+            return _instances.setdefault(id(platform), cls(platform))
 
     def wait_until(
         self,
@@ -287,5 +287,6 @@ class Events:
                 self._leader = None
 
 
-_instances: weakref.WeakKeyDictionary[Platform, Events] = weakref.WeakKeyDictionary()
+#: By the id of the platform: one that lives has its own, and an instance keeps its platform alive.
+_instances: weakref.WeakValueDictionary[int, Events] = weakref.WeakValueDictionary()
 _instances_lock = threading.Lock()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import struct
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import posix_ipc
 
+from refimpl.ready import is_readable
 from refimpl.shm.control import close_all
 from refimpl.shm.eventfds import Eventfd
 from refimpl.shm.names import object_name
@@ -54,9 +54,7 @@ class Incarnation:
     @property
     def is_dead(self) -> bool:
         """Whether its process has ended, noticed or not."""
-        poll = select.poll()
-        poll.register(self.process, select.POLLIN)
-        return bool(poll.poll(0))
+        return is_readable(self.process, 0)
 
     def wake(self) -> None:
         """Let it look for events that nobody told it of."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import shutil
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from refimpl.backend import network
 from refimpl.commands.address_format import InternetAddress
 from refimpl.commands.error_numbers import ErrorNumber
 from refimpl.errors import CommandRefused
+from refimpl.ready import is_readable, is_writable
 
 
 def listening() -> tuple[socket.socket, InternetAddress]:
@@ -27,7 +27,7 @@ def listening() -> tuple[socket.socket, InternetAddress]:
 
 
 def await_writable(waiting: socket.socket) -> None:
-    assert select.select([], [waiting], [], 30)[1]
+    assert is_writable(waiting, 30)
 
 
 @pytest.mark.spec("CONNECT-1", "ACCEPT-1", "LISTEN-1", "BIND-1")
@@ -39,7 +39,7 @@ def test_a_connection_is_made_and_accepted_without_blocking() -> None:
         if not network.start_connect(client, address):
             await_writable(client)
             network.finish_connect(client, address)
-        assert select.select([listener], [], [], 30)[0]
+        assert is_readable(listener, 30)
         assert network.has_connection(listener)
         accepted = network.accept(listener)
         assert accepted is not None
@@ -47,7 +47,7 @@ def test_a_connection_is_made_and_accepted_without_blocking() -> None:
             network.set_stream_options(accepted)
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
             accepted.send(b"hello")
-            assert select.select([client], [], [], 30)[0]
+            assert is_readable(client, 30)
             assert client.recv(9) == b"hello"
 
 
@@ -81,7 +81,7 @@ def test_a_released_port_can_be_bound_again_at_once() -> None:
     with network.open_socket() as client:
         if not network.start_connect(client, address):
             await_writable(client)
-        assert select.select([listener], [], [], 30)[0]
+        assert is_readable(listener, 30)
         accepted = network.accept(listener)
         assert accepted is not None
         accepted.close()  # Ours ends first: TIME_WAIT stays with this port.

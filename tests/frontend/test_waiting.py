@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 import time
+import weakref
 
 import pytest
 
 from refimpl.errors import DomainClosed
 from refimpl.frontend import waiting
 from refimpl.frontend.waiting import AT_ONCE, Events, deadline_after, timed_out, turn
+from refimpl.shm import ShmPlatform
 
 PATIENCE = 30.0
 
@@ -61,6 +64,17 @@ def events(machine, monkeypatch):
 def test_a_platform_has_one_instance(machine, events):
     assert Events.of(machine.guest) is events
     assert Events.of(machine.zero) is not events
+
+
+def test_a_platform_is_not_kept_by_those_who_waited(machine):
+    """Each would keep three descriptors and its memory: a program that opens devices again and again ran out."""
+    with ShmPlatform.join(machine.run, arena_pages=64) as platform:
+        events = Events.of(platform)
+        assert not events.wait_until((), lambda: False, AT_ONCE)
+    kept = weakref.ref(platform)
+    del platform, events
+    gc.collect()
+    assert kept() is None
 
 
 def test_what_is_there_needs_no_wait(machine, events):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import select
 import threading
 import time
 
 import pytest
 
+from refimpl.ready import is_readable
 from refimpl.shm.eventfds import Eventfd, EventfdWakeUp
 
 PATIENCE = 30.0
@@ -19,24 +19,20 @@ def wake_up() -> EventfdWakeUp:
     return EventfdWakeUp(Eventfd())
 
 
-def is_readable(wake_up: EventfdWakeUp) -> bool:
-    return bool(select.select([wake_up.fileno()], [], [], 0)[0])
-
-
 def test_it_is_readable_from_the_post_to_the_drain(wake_up) -> None:
-    assert not is_readable(wake_up)
+    assert not is_readable(wake_up, 0)
     wake_up.drain()
     for _ in range(100):
         wake_up.post()
-    assert is_readable(wake_up)
+    assert is_readable(wake_up, 0)
     wake_up.drain()
-    assert not is_readable(wake_up)
+    assert not is_readable(wake_up, 0)
 
 
 def test_sleep_ends_with_a_post_and_takes_it(wake_up) -> None:
     wake_up.post()
     assert wake_up.sleep(time.monotonic() + PATIENCE)
-    assert not is_readable(wake_up)
+    assert not is_readable(wake_up, 0)
     posting = threading.Thread(target=wake_up.post)
     posting.start()
     assert wake_up.sleep(None)
@@ -54,14 +50,14 @@ def test_post_too_many_is_no_error(wake_up) -> None:
     os.eventfd_write(wake_up.fileno(), 2**64 - 2)
     wake_up.post()
     wake_up.drain()
-    assert not is_readable(wake_up)
+    assert not is_readable(wake_up, 0)
 
 
 def test_a_peers_copy_posts_the_same_one(wake_up) -> None:
     peers = Eventfd(os.dup(wake_up.fileno()))
     peers.release()
     peers.close()
-    assert is_readable(wake_up)
+    assert is_readable(wake_up, 0)
 
 
 def test_its_descriptor_goes_with_it() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import select
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from refimpl.ready import is_readable
 
 PACKAGE = "chromium"
 _PATIENCE = 60.0
@@ -89,7 +90,7 @@ class Chromium:
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            if not select.select([self._read], [], [], max(0, deadline - time.monotonic()))[0]:
+            if not is_readable(self._read, deadline - time.monotonic()):
                 raise TimeoutError("the browser says nothing")
             more = os.read(self._read, 1 << 20)
             if not more:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import threading
 import tty
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from refimpl.ready import is_readable
 from refimpl.store.client import StoreClient
 from refimpl.store.wire import HEADER, OK, Operation, packet, strings
 
@@ -45,8 +45,7 @@ class PlayedServer:
 
     def expect_nothing(self) -> None:
         """Look for a little while whether the client sends something it must not."""
-        ready, _, _ = select.select([self.descriptor], [], [], 0.05)
-        assert not ready, "the client sent something"
+        assert not is_readable(self.descriptor, 0.05), "the client sent something"
 
     def send(self, kind: int, payload: bytes, request: Request | None = None) -> None:
         ids = (request.request_id, request.transaction_id) if request else (0, 0)
@@ -79,8 +78,7 @@ class PlayedServer:
     def _read(self, size: int) -> bytes:
         data = b""
         while len(data) < size:
-            ready, _, _ = select.select([self.descriptor], [], [], PATIENCE)
-            assert ready, "the client sent nothing"
+            assert is_readable(self.descriptor, PATIENCE), "the client sent nothing"
             chunk = os.read(self.descriptor, size - len(data))
             assert chunk, "the client closed the connection"
             data += chunk

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import threading
 
 import pytest
@@ -18,6 +17,7 @@ from refimpl.errors import (
     StoreQuotaReached,
 )
 from refimpl.platform import StoreView
+from refimpl.ready import is_readable
 from refimpl.store.client import MOST_ATTEMPTS
 from refimpl.store.wire import OK, Operation, strings
 
@@ -426,7 +426,7 @@ def test_eight_threads_of_mixed_calls_lose_no_answer(play) -> None:
         request = client.server.receive()
         is_question = request.kind in (Operation.READ, Operation.DIRECTORY)
         held.append((request, request.payload if is_question else OK))
-        if not select.select([client.server.descriptor], [], [], 0)[0]:
+        if not is_readable(client.server.descriptor, 0):
             for waiting, payload in reversed(held):
                 client.server.answer(waiting, payload)
             held.clear()

@@ -46,7 +46,9 @@ class SystemSockets:
 
     def is_readable(self, made: Any, seconds: float) -> bool:
         """Wait until a socket is readable."""
-        return bool(select.select([made], [], [], seconds)[0])
+        poll = select.poll()  # select fails for a descriptor above 1023.
+        poll.register(made, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def _wrap(self, descriptor: int) -> Any:
         if descriptor < 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import select
 import selectors
 import socket
 import struct
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from refimpl.fence import fences
+from refimpl.ready import is_readable
 from refimpl.shm.store import StoreServer
 from refimpl.shm.store.database import Database
 from refimpl.shm.store.quotas import Quotas
@@ -57,7 +57,7 @@ class RingStream:
         os.write(self.events, struct.pack("I", self.domid))
 
     def _wait(self):
-        if not select.select([self.wake], [], [], self.timeout)[0]:
+        if not is_readable(self.wake, self.timeout):
             raise TimeoutError
         os.read(self.wake, 4096)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 
+from refimpl.ready import is_readable
 from refimpl.shm.store.alarm import Alarm
 
 
 def is_ringing(alarm, timeout=0.0):
-    return bool(select.select([alarm], [], [], timeout)[0])
+    return is_readable(alarm, timeout)
 
 
 def test_it_rings_every_period_until_it_is_switched_off():

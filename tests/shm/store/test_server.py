@@ -27,7 +27,7 @@ def asked(loop, stream, request=READ_TOOL):
     return stream.recv(1 << 20)
 
 
-@pytest.mark.parametrize("kind", [selectors.SelectSelector, selectors.PollSelector, selectors.EpollSelector])
+@pytest.mark.parametrize("kind", [selectors.PollSelector, selectors.EpollSelector])
 def test_any_selector_will_do(loop, kind):
     loop = loop(selector=kind())
     with loop.connect() as one, loop.connect(1) as guest:

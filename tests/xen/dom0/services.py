@@ -32,13 +32,15 @@ def echo(connection: socket.socket) -> None:
     connection.setblocking(False)
     waiting, ended = bytearray(), False
     while waiting or not ended:
-        reading = [connection] if not ended and len(waiting) < _BUFFERED else []
-        readable, writable, _ = select.select(reading, [connection] if waiting else [], [])
-        if readable:
+        wants_more = not ended and len(waiting) < _BUFFERED
+        poll = select.poll()
+        poll.register(connection, select.POLLIN * wants_more | select.POLLOUT * bool(waiting))
+        ((_, events),) = poll.poll()
+        if wants_more and events & ~select.POLLOUT:
             chunk = connection.recv(65536)
             ended = not chunk
             waiting += chunk.upper()
-        if writable:
+        if waiting and events & ~select.POLLIN:
             del waiting[: connection.send(waiting)]
 
 

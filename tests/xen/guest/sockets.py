@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from refimpl.frontend import Frontend, wait_readable
+from refimpl.ready import is_readable
 from refimpl.xen import XenPlatform
 
 #: modules/pvcalls-sockets.c
@@ -155,8 +156,8 @@ class LinuxSockets:
     def accept(self, listener: Any) -> Any:
         """See :class:`Sockets`."""
         deadline = time.monotonic() + PATIENCE
-        # In short turns, since the driver loses wake-ups: at the end of each turn select looks once more.
-        while not select.select([listener], [], [], 0.2)[0]:
+        # In short turns, since the driver loses wake-ups: at the end of each turn poll looks once more.
+        while not is_readable(listener, 0.2):
             if time.monotonic() > deadline:
                 raise TimeoutError("no connection")
         accepted = self._wrap(self._libc.accept4(listener.fileno(), None, None, 0))

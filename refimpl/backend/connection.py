@@ -53,6 +53,8 @@ class Connection:
         self._in_ring: Producer | PacedProducer = ends[0]
         self._out_ring: Consumer | PacedConsumer = ends[1]
         self._ends = ends
+        self._piece = ends[0].piece
+        self._is_large = ends[0].size > self._piece
         self._port = port
         self._is_readable = self._is_writable = True  # Not known to be otherwise: the first look tells.
         self._peer_ended = False
@@ -174,7 +176,10 @@ class Connection:
         for _ in range(_MOST_ROUNDS):
             views = ring.writable()
             if not views:
+                self._loop.long_waits += self._is_large
                 break  # SEC-B-13: full; the frontend's event starts it again
+            if len(views[0]) > self._piece:
+                views = (views[0][: self._piece],)
             try:
                 one = len(views) == 1
                 received = self._socket.recv_into(views[0]) if one else self._socket.recvmsg_into(views)[0]

@@ -68,9 +68,13 @@ class EventLoop:
         # network are as likely as they are.
         self._for_guests, self._for_the_network = LookOut(), LookOut()
         self._poll_at_once = functools.partial(self._epoll.poll, 0, _MOST_EVENTS)
-        self._was_told_something = False
+        #: How many events the last round had.
+        self._events_before = 0
         #: Set this where a guest has been told something in this round.
         self.has_told_a_guest = False
+        #: Count here what will not go on before the end of a look-out, so that a round of nothing else has none: who is
+        #: to do much first needs a processor, maybe this one.
+        self.long_waits = 0
         self._stopping = False
         self._is_closed = False
         # Reentrant: a signal handler may ring while this thread does.
@@ -151,12 +155,12 @@ class EventLoop:
     def _wait_for_events(self, seconds: float | None) -> list[tuple[int, int]]:
         """Return the events there are within so many seconds; None waits for ever."""
         events = None
-        if self._was_told_something and (seconds is None or seconds > LOOK_OUT_SECONDS):
+        if self._events_before > self.long_waits and (seconds is None or seconds > LOOK_OUT_SECONDS):
             look_out = self._for_guests if self.has_told_a_guest else self._for_the_network
             events = look_out.find(self._poll_at_once)
         if events is None:
             events = self._epoll.poll(seconds, _MOST_EVENTS)
-        self.has_told_a_guest, self._was_told_something = False, bool(events)
+        self.has_told_a_guest, self.long_waits, self._events_before = False, 0, len(events)
         return events
 
     def _wait_seconds(self, timeout: float | None) -> float | None:

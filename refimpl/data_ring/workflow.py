@@ -37,6 +37,9 @@ from refimpl.data_ring.structure import split
 from refimpl.errors import Misuse, PeerViolation
 from refimpl.platform import Fences
 
+#: Whatever is no larger is moved in one piece: see :attr:`Producer.piece`.
+SMALLEST_PIECE = 64 << 10
+
 #: What :meth:`Producer.write` takes: bytes, or a view of bytes (format ``"B"``).
 Octets = bytes | bytearray | memoryview
 
@@ -87,6 +90,14 @@ class _End:
     def size(self) -> int:
         """The array's size in bytes."""
         return self._size
+
+    @property
+    def piece(self) -> int:
+        """How many bytes to move, of more, before the index is stored: the other end works on them meanwhile.
+
+        A quarter of the array, but a smaller piece is not worth another index and perhaps another event.
+        """
+        return max(self._size // 4, SMALLEST_PIECE)
 
     def release(self) -> None:
         """Let go of the array; a second call does nothing. Publishes nothing; the words stay their owner's."""

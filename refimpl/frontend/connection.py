@@ -3,6 +3,8 @@
 The frontend consumes ``in`` and produces ``out``. Sending and receiving are no commands: a copy, an index, perhaps an
 event, and only where there is nothing to copy a wait.
 
+No call moves more than a piece of a large ring, so that the backend works on one while the program does on the next.
+
 Spec: Indexes Page and Data ring, the frontend's part.
 """
 
@@ -52,7 +54,7 @@ class Connection(DataRing):
             if self._ended is not None:
                 return self._take_leftover(size)
             try:
-                data, must_notify = self._in.read(size)  # IDXPAGE-11, SEC-F-7, SEC-F-15
+                data, must_notify = self._in.read(min(size, self._piece))  # IDXPAGE-11, SEC-F-7, SEC-F-15
             except PeerViolation as violation:
                 raise self._break(violation) from violation
             if data:
@@ -68,6 +70,8 @@ class Connection(DataRing):
                 target[: len(data)] = data
                 return len(data)
             try:
+                if len(target) > self._piece:
+                    target = target[: self._piece]
                 count, must_notify = self._in.read_into(target)  # IDXPAGE-11, SEC-F-7
             except PeerViolation as violation:
                 raise self._break(violation) from violation
@@ -124,7 +128,7 @@ class Connection(DataRing):
     # Sending.
 
     def send(self, data: bytes | memoryview, deadline: float | None) -> int:
-        """Put as much of ``data`` into ``out`` as fits, waiting until some does; return how many bytes.
+        """Put as much of ``data`` into ``out`` as fits, or a piece, waiting until some fits; return how many bytes.
 
         Raises TimeoutError, or OSError with the backend's ``out_error``.
         """
@@ -141,6 +145,8 @@ class Connection(DataRing):
             if error:
                 raise wire_error(error, "send")  # WORKFLOW-5 (E-OUTERR)
             try:
+                if len(data) > self._piece:
+                    data = memoryview(data)[: self._piece]
                 count, must_notify = self._out.write(data)  # IDXPAGE-12, IDX-2
             except PeerViolation as violation:
                 raise self._break(violation) from violation

@@ -42,6 +42,7 @@ class DataRing:
         except PeerViolation as violation:
             pages.end()  # It guessed the grant, and wrote before it was told.
             raise _broken(violation) from violation  # (E-IDXINIT)
+        self._piece = self._out.piece
         self._read_fence = fences.read
         self._notify_port = device.platform.notify
         # Why the ring is not ours to use any more, and what ``in`` still held then.

@@ -12,6 +12,8 @@ import threading
 
 import pytest
 
+from refimpl.backend.loop import EventLoop
+from refimpl.data_ring.workflow import Producer
 from refimpl.testing import raw
 
 ENOTCONN, EIO, ECONNRESET, EPIPE = -107, -5, -104, -32
@@ -216,6 +218,40 @@ def test_a_frontend_that_takes_nothing_stops_tcp_and_costs_nothing(guest, server
     assert ring.indexes["in_prod"] == ring.half_bytes
     with peer:
         assert len(guest.take(ring, 3 * ring.half_bytes)) >= 3 * ring.half_bytes
+
+
+@pytest.mark.parametrize(("order", "is_large"), [(1, False), (4, False), (9, True)])
+def test_a_large_ring_is_filled_in_pieces_and_the_loop_sleeps_while_it_is_emptied(
+    guest, server, monkeypatch, order: int, is_large: bool
+) -> None:
+    """Whoever empties it needs a processor; a small one is emptied before anybody could sleep."""
+    pieces, sleeps = [], []
+    produced, wait = Producer.produced, EventLoop._wait_for_events
+    ring, peer = connected(guest, server, order)
+
+    def note_piece(self: Producer, count: int) -> bool:
+        pieces.append(count)
+        return produced(self, count)
+
+    def note_sleep(self: EventLoop, seconds: float | None) -> list[tuple[int, int]]:
+        sleeps.append(self.long_waits)
+        return wait(self, seconds)
+
+    monkeypatch.setattr(Producer, "produced", note_piece)
+    monkeypatch.setattr(EventLoop, "_wait_for_events", note_sleep)
+    sending = threading.Thread(target=peer.sendall, args=(bytes(2 * ring.half_bytes),))
+    sending.start()
+    guest.await_turns(lambda: ring.indexes["in_prod"] == ring.half_bytes)
+    guest.turn()
+    assert max(pieces) <= max(ring.half_bytes // 4, 65536)
+    assert any(sleeps) == is_large
+    assert len(guest.take(ring, 2 * ring.half_bytes)) == 2 * ring.half_bytes
+    sending.join()
+    peer.close()
+    del sleeps[:]
+    guest.turn()
+    guest.turn()
+    assert not any(sleeps)
 
 
 @pytest.mark.spec("NORING-5", "WORKFLOW-8", "IDX-2")

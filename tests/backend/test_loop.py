@@ -163,6 +163,30 @@ def test_after_a_round_with_events_the_loop_looks_out_before_it_sleeps(
         assert looked_out == [loop._for_guests if told == "a guest" else loop._for_the_network]
 
 
+def test_the_loop_sleeps_at_once_where_much_has_to_happen_first(
+    loop: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_out: list[LookOut] = []
+    monkeypatch.setattr(LookOut, "find", lambda self, _look: looked_out.append(self))
+
+    def work(_mask: int) -> None:
+        loop.long_waits += 1
+
+    one, other = os.eventfd(1), os.eventfd(0)
+    loop.watch(one, select.EPOLLIN, work)
+    loop.watch(other, select.EPOLLIN, lambda _mask: None)
+    loop.run_once(1)
+    loop.run_once(0.001)
+    assert not looked_out
+    os.eventfd_write(other, 1)  # Another will be answered soon.
+    loop.run_once(1)
+    loop.run_once(0.001)
+    assert looked_out
+    for descriptor in (one, other):
+        loop.unwatch(descriptor)
+        os.close(descriptor)
+
+
 def test_what_comes_while_the_loop_looks_out_is_done(loop: EventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     def find(_: LookOut, look: Callable[[], list[tuple[int, int]]]) -> list[tuple[int, int]]:
         assert look() == []

@@ -365,3 +365,9 @@ def test_arrays_have_a_power_of_two(size: int) -> None:
 def test_ends_tell_their_size() -> None:
     _, _, producer, consumer = make_ends(16)
     assert (producer.size, consumer.size) == (16, 16)
+
+
+@pytest.mark.parametrize(("size", "piece"), [(4096, 65536), (32768, 65536), (1 << 18, 65536), (1 << 20, 1 << 18)])
+def test_a_piece_is_a_quarter_of_a_large_array(size: int, piece: int) -> None:
+    ends = make_ends(size)
+    assert ends.producer.piece == ends.consumer.piece == piece

@@ -282,6 +282,28 @@ def test_no_more_is_sent_than_there_is_space(pair):
         socket.sendall(b"x")
 
 
+@pytest.mark.spec("WORKFLOW-8", "WORKFLOW-12")
+def test_a_large_ring_is_filled_and_emptied_in_pieces(paired):
+    """The other end works on one meanwhile."""
+    pair = paired(ring_order=9)
+    socket, ring = pair.connected()
+    quarter = ring.half_bytes // 4
+    before = pair.frontend.statistics.notifications_sent
+    data = os.urandom(ring.half_bytes)
+    assert socket.send(data) == quarter == ring.indexes["out_prod"]
+    assert pair.frontend.statistics.notifications_sent == before + 1
+    socket.sendall(data[quarter:])
+    assert take(pair, ring, len(data)) == data
+    put(pair, ring, data)
+    before = pair.frontend.statistics.notifications_sent
+    taken = bytearray(len(data))
+    assert socket.recv_into(taken) == quarter == ring.indexes["in_cons"]
+    assert pair.frontend.statistics.notifications_sent == before + 1
+    received = socket.recv(len(data))
+    assert len(received) == quarter
+    assert taken[:quarter] + received == data[: 2 * quarter]
+
+
 def test_time_outs_of_recv(pair):
     socket, _ring = pair.connected()
     socket.settimeout(0.01)

@@ -263,13 +263,11 @@ def main() -> int:
     parser.add_argument("--lives", type=int, default=200, help="lives of the frontend's device")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     options = parser.parse_args()
-    print("seed", options.seed)
+    print(f"seed {options.seed}: {options.steps} acts against the backend", flush=True)
     status = 0
-    for name, figures in (
-        ("backend", fuzz_backend(options.steps, options.seed)),
-        ("frontend", fuzz_frontend(options.lives, options.seed)),
-    ):
-        print(name, figures)
+    for name, fuzz, count in (("backend", fuzz_backend, options.steps), ("frontend", fuzz_frontend, options.lives)):
+        figures = fuzz(count, options.seed)
+        print(name, figures, flush=True)
         for fault in figures.faults():
             print(f"{name}: FAULT: {fault}")
             status = 1

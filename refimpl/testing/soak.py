@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import random
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from refimpl.frontend import Frontend, Socket
 from refimpl.shm import ShmPlatform
@@ -111,8 +113,13 @@ def _is_echoed(connection: Socket, block: bytes, pick: random.Random, size_bytes
     return sent.digest() == received.digest()
 
 
-def soak(connections: int = CONNECTIONS, size_bytes: int = SIZE_BYTES, guests: int = GUESTS) -> Outcome:
-    """Run a soak; the outcome tells what went wrong. Raises what stops it."""
+def soak(
+    connections: int = CONNECTIONS,
+    size_bytes: int = SIZE_BYTES,
+    guests: int = GUESTS,
+    tell: Callable[[str], None] = lambda _line: None,
+) -> Outcome:
+    """Run a soak; the outcome tells what went wrong, ``tell`` is given a line after each lap. Raises what stops it."""
     each = max(LAPS, connections // guests)
     outcome, began = Outcome(guests, each * guests), time.monotonic()
     with _served() as (run, client, serving, address), ExitStack() as stack:
@@ -121,7 +128,7 @@ def soak(connections: int = CONNECTIONS, size_bytes: int = SIZE_BYTES, guests: i
         ]
         for guest in running:
             give_device(client, guest.heard())
-        for _ in range(LAPS):
+        for lap in range(1, LAPS + 1):
             for guest in running:
                 guest.go_on()
             for guest in running:
@@ -130,6 +137,10 @@ def soak(connections: int = CONNECTIONS, size_bytes: int = SIZE_BYTES, guests: i
                 outcome.unequal += unequal
             outcome.backend.append(holdings(serving.pid))
             outcome.guest.append(max((holdings(guest.pid) for guest in running), key=lambda held: held.resident_kib))
+            tell(
+                f"lap {lap} of {LAPS}: {outcome.size_bytes / (1 << 30):.3g} GiB each way, {outcome.unequal} hashes "
+                f"unequal, {time.monotonic() - began:.0f} s; the backend holds {outcome.backend[-1].resident_kib} KiB"
+            )
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -155,7 +166,8 @@ def main() -> None:
     parser.add_argument("--guests", type=int, default=GUESTS)
     options = parser.parse_args()
     size_bytes = round(options.gib * options.scale * (1 << 30))
-    outcome = soak(round(options.connections * options.scale), size_bytes, options.guests)
+    tell = partial(print, file=sys.stderr, flush=True)
+    outcome = soak(round(options.connections * options.scale), size_bytes, options.guests, tell)
     print(outcome)
     raise SystemExit(outcome.unequal > 0 or not outcome.is_flat)
 

@@ -6,7 +6,10 @@ from refimpl.testing.soak import LAPS, soak
 
 
 def test_a_small_soak_has_equal_hashes_and_leaves_everybody_flat(record_property) -> None:
-    outcome = soak(connections=80, size_bytes=32 << 20, guests=4)
+    told: list[str] = []
+    outcome = soak(connections=80, size_bytes=32 << 20, guests=4, tell=told.append)
+    assert len(told) == LAPS
+    assert told[-1].startswith(f"lap {LAPS} of {LAPS}: 0.0312 GiB each way, 0 hashes unequal")
     record_property("outcome", str(outcome))
     assert outcome.unequal == 0
     assert outcome.connections == 80

@@ -60,10 +60,12 @@ class ReusesPagesAtOnce(ShmPlatform):
 
 
 class RefusesNowAndThen(ShmPlatform):
+    """Often enough: once the end has begun, which is mostly so on a busy machine, a refusal is none to complain of."""
+
     _numbers = itertools.count(1)
 
     def map(self, peer, refs, **options):
-        if next(self._numbers) % 200 == 0:
+        if next(self._numbers) % 20 == 0:
             raise GrantRefused(peer, tuple(refs))
         return super().map(peer, refs, **options)
 

@@ -29,6 +29,7 @@ from refimpl.commands import expanding, steps
 from refimpl.commands.steps import SocketState
 from refimpl.frontend import Frontend, wait_readable
 from refimpl.shm import Host, ShmPlatform
+from refimpl.shm.names import remove_stale_runs
 from refimpl.testing import raw
 
 #: Seconds after which what should have happened is called lost.
@@ -139,7 +140,7 @@ class CrowdsAt(Observer):
 class End:
     """A process that plays ``role(report, *arguments)``; ``report(value)`` sends what :meth:`heard` gives.
 
-    A context manager: leaving it kills what still runs.
+    A context manager: leaving it kills what still runs, and removes what is left of its run if it was the last there.
     """
 
     def __init__(self, role: Callable[..., None], *arguments: Any) -> None:
@@ -200,6 +201,7 @@ class End:
         self.kill()
         self._here.close()
         self._process.close()
+        remove_stale_runs()
 
 
 class Line:

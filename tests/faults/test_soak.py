@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from refimpl.testing.processes import End, store
 from refimpl.testing.soak import LAPS, soak
 
 
@@ -24,3 +29,20 @@ def test_what_grows_is_not_called_flat() -> None:
     outcome.backend[-1] = outcome.backend[0]._replace(descriptors=outcome.backend[0].descriptors + 1)
     assert not outcome.is_flat
     assert "NOT FLAT" in str(outcome)
+
+
+def test_ends_that_were_killed_leave_no_names() -> None:
+    """A soak ends its processes by killing them: the last of a run removes nothing of it then."""
+    with TemporaryDirectory(prefix="refimpl-") as folder, End(store, f"{folder}/run") as storing:
+        storing.heard()
+        directory = f"{folder}/run"
+        assert directory in _runs_in_shm()
+    assert directory not in _runs_in_shm()
+
+
+def _runs_in_shm() -> list[str]:
+    found = []
+    for anchor in Path("/dev/shm").glob("pvcalls-*-anchor"):
+        with suppress(FileNotFoundError):
+            found.append(anchor.read_text())
+    return found
